@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Attach: this thread may use Python until the end of the block.
+//
+// A server thread gets a thread state at its first attachment and keeps it until the thread ends: creating one for
+// every call costs about 10 µs, and would empty the script's threading.local each time.
+#pragma once
+
+#include "python.hpp"
+
+namespace [[gnu::visibility("default")]] nbdkit_python {
+
+class Call;
+class Exporter;
+
+// What the core keeps for each server thread.
+struct Thread {
+  PyThreadState* state;  // null until the first attachment
+  unsigned depth;        // how many Attach blocks are open; 0: detached
+  Call* call;            // the innermost callback that is running
+  Exporter* exporter;    // kept from one request to the next
+
+  static Thread& current() noexcept;
+};
+
+class [[nodiscard]] Attach {
+ public:
+  Attach() noexcept;
+  ~Attach();
+  Attach(const Attach&) = delete;
+  Attach& operator=(const Attach&) = delete;
+
+ protected:
+  Thread& thread_;
+};
+
+namespace threads {
+
+// The calling thread has just started the interpreter: it is the main thread, attached, and stays so until detach.
+void open() noexcept;
+// From here on threads that end leave their states alone. Waits, detached, for those that are about to end now.
+void close() noexcept;
+// Whether any thread but the calling one has a state: a server thread that has not ended yet, or a script's own.
+// Needs attachment.
+bool others() noexcept;
+// Around the server's fork, in the main thread: true if it was detached and is now attached.
+bool attach_for_fork() noexcept;
+void detach_after_fork() noexcept;
+
+}  // namespace threads
+}  // namespace nbdkit_python

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The one reporter: Python's error indicator becomes a message in the server's log and an errno.
+//
+// An empty Ref or optional means that the indicator is set; only these functions clear it.
+#pragma once
+
+#include <string>
+
+#include "ref.hpp"
+#include "server.hpp"
+
+namespace [[gnu::visibility("default")]] nbdkit_python {
+
+struct Failure {
+  int err;              // for the client; something that NBD can express
+  std::string message;  // for the log; empty where there is nothing to say
+};
+
+// Takes the pending exception.
+//   set_error: what the script gave to nbdkit.set_error() in this call, or 0
+// errno, first that applies: nbdkit.Error's, set_error, OSError's, the exception's class, EIO.
+Failure take_failure(int set_error) noexcept;
+
+// The text of an object for the log: a str as it is (what cannot be encoded is escaped, NULs too), bytes likewise,
+// anything else through str(). Never fails, and leaves the error indicator clear.
+std::string log_text(PyObject* object) noexcept;
+
+// The type and a short form of the value, for "got …". Never fails, and leaves the error indicator clear.
+std::string describe(PyObject* object) noexcept;
+
+// Raises a ScriptError "expected …, got …": what a callback's answer should have been and what it was.
+void wrong_answer(const char* expected, PyObject* got) noexcept;
+// Raises a ScriptError with this text.
+void script_error(const std::string& text) noexcept;
+
+}  // namespace nbdkit_python

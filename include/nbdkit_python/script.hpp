@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Script: a loaded script, its API version, and its callbacks, resolved once into a table. Needs attachment.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ref.hpp"
+#include "server.hpp"
+
+namespace [[gnu::visibility("default")]] nbdkit_python {
+
+constexpr int max_api_version = 2;
+
+// One line of a door's table of callbacks.
+struct Callback {
+  // How much a script must have it. Shared: a name that scripts also use for things of their own; what cannot be
+  // the callback is left alone. The values are those of python/nbdkit/_script.py.
+  enum class Need { required, optional, shared };
+
+  const char* name;
+  Need need;
+  bool may_yield;  // the answer is iterated over, so that a generator function will do
+  const char* v1;  // the parameters in API version 1, as the script would write them
+  const char* v2;
+};
+
+class Script {
+ public:
+  // Runs the script as `__main__`. Null: it cannot be served, and the log says why.
+  //   name: its path as the user gave it, `-` for standard input; it begins every message about the script
+  //   callbacks: the door's table; an index into it is a callback's id
+  static std::unique_ptr<Script> load(const Server& server, const char* name,
+                                      std::span<const Callback> callbacks) noexcept;
+
+  // Looks the callbacks up: when the script has been loaded and again when it has seen its parameters; from then on
+  // they are frozen. False: one is not right, and the log says why.
+  bool resolve() noexcept;
+
+  const Server& server() const noexcept { return server_; }
+  const std::string& name() const noexcept { return name_; }
+  std::span<const Callback> callbacks() const noexcept { return callbacks_; }
+  int api_version() const noexcept { return api_version_; }
+  // Whether a callback's second parameter is called `count`: what tells the two reads of version 2 apart. Empty:
+  // Python's error indicator is set.
+  std::optional<bool> takes_count(std::size_t id) const noexcept;
+  // The key for parameters that come without one.
+  const std::optional<std::string>& magic_config_key() const noexcept { return magic_config_key_; }
+  // The first line of the script's docstring.
+  std::optional<std::string> summary() const noexcept;
+
+  bool has(std::size_t id) const noexcept { return static_cast<bool>(table_[id]); }
+  // Borrowed; null: the script does not have it.
+  PyObject* callback(std::size_t id) const noexcept { return table_[id].get(); }
+
+  // Reports the pending exception under `where` (a callback's name, or empty). The result is the errno.
+  int report(const char* where, int set_error = 0) const noexcept;
+  // Logs "SCRIPT: [where: ]message".
+  void complain(const char* where, const std::string& message) const noexcept;
+
+ private:
+  Script(const Server& server, const char* name, std::span<const Callback> callbacks);
+  bool run() noexcept;
+
+  const Server& server_;
+  const std::string name_;
+  const std::span<const Callback> callbacks_;
+  Ref module_;
+  std::vector<Ref> table_;
+  int api_version_ = 1;
+  std::optional<std::string> magic_config_key_;
+};
+
+}  // namespace nbdkit_python

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Loads a script as `__main__`, and finds its callbacks: what C++ calls once at the start, never per request.
+
+Everything wrong with the script is raised as one ScriptError whose text is for the person who wrote it.
+This module is on every server's start-up path: `inspect`, `difflib` and `traceback` are imported where they are needed.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from types import FunctionType, MethodType, ModuleType
+
+from ._errors import ScriptError
+
+# How much a script must have a callback. A SHARED name is one that scripts also give to things of their own
+# (`cache = {}`, `from json import load`): what cannot be the callback is left alone.
+REQUIRED, OPTIONAL, SHARED = range(3)
+
+# code.co_flags, as in the `inspect` module.
+_CO_VARARGS = 0x04
+_CO_GENERATOR = 0x20
+_CO_COROUTINE = 0x80
+_CO_ASYNC_GENERATOR = 0x200
+
+Callback = Callable[..., object]
+Spec = tuple[str, int, bool, str]  # name, need, whether it may be a generator, the parameters
+
+
+def load(name: str) -> ModuleType:
+    """Run the script in the module `__main__`, as `python script.py` would, and return that module.
+
+    name: the script's path, or `-` for standard input.
+    """
+    main = sys.modules["__main__"]
+    if name == "-":
+        source, filename = _standard_input(), "<stdin>"
+        sys.argv[:] = ["-"]
+        folder = os.getcwd()
+    else:
+        # Absolute, because a server that goes into the background changes to the root folder.
+        filename = os.path.abspath(name)
+        try:
+            with open(filename, "rb") as file:
+                source = file.read()
+        except OSError as error:
+            raise ScriptError(f"cannot read the script: {error.strerror}") from None
+        sys.argv[:] = [filename]
+        folder = os.path.dirname(os.path.realpath(filename))
+        main.__file__ = filename
+    if not sys.flags.safe_path:
+        sys.path.insert(0, folder)
+    try:
+        code = compile(source, filename, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise ScriptError(f"cannot compile the script:\n{_text(error)}") from None
+    try:
+        exec(code, main.__dict__)
+    except SystemExit as error:
+        raise ScriptError(f"the script called sys.exit({'' if error.code is None else repr(error.code)}) while it was"
+                          " loaded: a disk's script must come to its end, and then serve") from None
+    except BaseException as error:
+        # The first frame is the exec above.
+        trace = error.__traceback__.tb_next if error.__traceback__ else None
+        raise ScriptError(f"the script failed while it was loaded:\n{_text(error.with_traceback(trace))}") from None
+    return main
+
+
+def _standard_input() -> bytes:
+    import linecache
+
+    if sys.stdin is None or sys.stdin.closed:
+        raise ScriptError("cannot read the script from standard input: it is not open")
+    source = sys.stdin.buffer.read()
+    # So that tracebacks can show the script's lines.
+    lines = source.decode(errors="replace").splitlines(keepends=True)
+    linecache.cache["<stdin>"] = (len(source), None, lines, "<stdin>")
+    return source
+
+
+def _text(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def api_version(script: ModuleType, highest: int) -> int:
+    """The script's API_VERSION, or 1."""
+    version = getattr(script, "API_VERSION", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= highest:
+        raise ScriptError(f"API_VERSION: expected 1 or {highest}, got {version!r}")
+    return version
+
+
+def magic_config_key(script: ModuleType) -> str | None:
+    """The key under which the script wants parameters that come without one."""
+    key = getattr(script, "magic_config_key", None)
+    if key is not None and not isinstance(key, str):
+        raise ScriptError(f"magic_config_key: expected a str, got {type(key).__name__} {key!r}")
+    return key
+
+
+def resolve(script: ModuleType, specs: Iterable[Spec]) -> tuple[list[Callback | None], list[str]]:
+    """The script's callbacks in the order of `specs`, None where it has none; and a line on each thing left alone."""
+    warnings: list[str] = []
+    return [_resolve(script, *spec, warnings) for spec in specs], warnings
+
+
+def _resolve(script: ModuleType, name: str, need: int, may_yield: bool, parameters: str,
+             warnings: list[str]) -> Callback | None:
+    callback = getattr(script, name, None)
+    if callback is None:
+        if need == REQUIRED:
+            raise ScriptError(f"the callback {name}({parameters}) is missing{_near(script, name)}")
+        return None
+    fault = _fault(callback, name, may_yield, parameters)
+    if fault is None:
+        return callback  # type: ignore[no-any-return]
+    if need == SHARED:
+        warnings.append(f"warning: {name}: {fault}: left alone, since a script may use this name for something else")
+        return None
+    raise ScriptError(f"{name}: {fault}")
+
+
+def _near(script: ModuleType, name: str) -> str:
+    import difflib
+
+    names = [n for n, value in vars(script).items() if isinstance(value, (FunctionType, MethodType))]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def _fault(callback: object, name: str, may_yield: bool, parameters: str) -> str | None:
+    """Why this cannot be the callback, or None."""
+    if not callable(callback):
+        return f"expected a function {name}({parameters}), got {type(callback).__name__} {_short(callback)}"
+    function, bound = _function(callback)
+    flags = function.__code__.co_flags if function else 0
+    if flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
+        return f"expected a plain function, got `async def {name}`: a callback cannot be asynchronous"
+    if flags & _CO_GENERATOR and not may_yield:
+        return f"expected a plain function, got a generator: calling a function with `yield` in it does not run it"
+    if not _fits(callback, function, bound, parameters.count(",") + 1 if parameters else 0):
+        return f"expected {name}({parameters}), got {name}{_signature(callback)}"
+    return None
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _function(callback: object) -> tuple[FunctionType | None, int]:
+    """The function written in Python that runs when this is called, and how many of its parameters are taken."""
+    if isinstance(callback, FunctionType):
+        return callback, 0
+    if isinstance(callback, MethodType):
+        function, bound = _function(callback.__func__)
+        return function, bound + 1
+    call = getattr(type(callback), "__call__", None)
+    if isinstance(call, FunctionType):
+        return call, 1
+    return None, 0
+
+
+def _fits(callback: Callback, function: FunctionType | None, bound: int, count: int) -> bool:
+    """Whether the callback can be called with so many positional arguments."""
+    if function is None:
+        # A class, a partial object, a built-in function.
+        import inspect
+
+        try:
+            inspect.signature(callback).bind(*range(count))
+        except TypeError:
+            return False
+        except ValueError:  # this one does not tell its signature
+            pass
+        return True
+    code = function.__code__
+    given = count + bound
+    keywords = code.co_varnames[code.co_argcount:code.co_argcount + code.co_kwonlyargcount]
+    return (code.co_argcount - len(function.__defaults__ or ()) <= given
+            and (given <= code.co_argcount or bool(code.co_flags & _CO_VARARGS))
+            and set(keywords) <= set(function.__kwdefaults__ or ()))
+
+
+def _signature(callback: Callback) -> str:
+    import inspect
+
+    try:
+        return str(inspect.signature(callback, follow_wrapped=False))
+    except (TypeError, ValueError):
+        return "(…)"
+
+
+def takes_count(pread: Callback) -> bool:
+    """Whether a pread of API version 2 is the one that takes a count and returns a buffer.
+
+    Its second parameter's name tells: `count`, or anything else for the one that fills a buffer.
+    """
+    while hasattr(pread, "__wrapped__"):  # what functools.wraps leaves: the decorated function has the names
+        pread = pread.__wrapped__
+    function, bound = _function(pread)
+    if function is not None:
+        code = function.__code__
+        return code.co_varnames[bound + 1:min(bound + 2, code.co_argcount)] == ("count",)
+    import inspect
+
+    try:
+        return list(inspect.signature(pread).parameters)[1:2] == ["count"]
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Starts the interpreter as `python3` would, takes it through the server's fork, and ends it.
+//
+// Hazards: finalizing while another thread is inside C++ code that has released the GIL ends the process
+// (std::terminate), and waiting for a script's threads could last for ever: so neither is done. A fork copies the GIL
+// in whatever state it is in, so the forking thread must hold it, and CPython's own fork steps must run.
+#include "nbdkit_python/interpreter.hpp"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include "module.hpp"
+#include "nbdkit_python/attach.hpp"
+#include "nbdkit_python/error.hpp"
+
+namespace nbdkit_python::interpreter {
+namespace {
+
+namespace fs = std::filesystem;
+
+unsigned holders = 0;
+const Server* first_server = nullptr;
+// Never destroyed: a server that fails to start calls exit() with the interpreter running.
+Package* the_package = nullptr;
+
+std::atomic<bool> fork_expected = false;
+bool forking = false;
+std::atomic<bool> is_serving = false;
+std::atomic<bool> shutdown_asked = false;
+pthread_t main_thread;
+
+// The folder of the `nbdkit` package: beside this library, in the build tree as when installed.
+fs::path package_folder() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<const void*>(&package_folder), &info) == 0) return {};
+  return fs::canonical(info.dli_fname).parent_path() / "nbdkit-python";
+}
+
+bool same_file(const fs::path& a, const fs::path& b) {
+  std::error_code ignored;
+  return fs::equivalent(a, b, ignored);
+}
+
+// The interpreter that matches libpython, or an active virtual environment's if that is its base: sys.executable,
+// the packages and what the script starts by it all follow from this path.
+std::string executable(const Server& server) {
+  const fs::path base{NBDKIT_PYTHON_EXECUTABLE};
+  const char* const environment = std::getenv("VIRTUAL_ENV");
+  if (environment == nullptr || *environment == '\0') return base;
+  const fs::path venv{environment};
+  std::string line;
+  for (std::ifstream settings{venv / "pyvenv.cfg"}; std::getline(settings, line);) {
+    constexpr std::string_view key = "home = ";
+    if (!line.starts_with(key)) continue;
+    const auto library = std::string{"python"} + NBDKIT_PYTHON_XY;
+    if (same_file(fs::path{line.substr(key.size())} / base.filename(), base) && fs::exists(venv / "lib" / library))
+      return venv / "bin" / "python3";
+  }
+  const std::string warning = "warning: VIRTUAL_ENV=" + venv.string() + " is ignored: it is not a virtual environment of " +
+                              base.string() + ", the Python that this plugin runs";
+  server.error(warning.c_str());
+  return base;
+}
+
+bool initialize(const Server& server) {
+  PyImport_AppendInittab("_nbdkit", module_init);
+  PyConfig config;
+  PyConfig_InitPythonConfig(&config);
+  config.parse_argv = 0;
+  // Signals are the server's.
+  config.install_signal_handlers = 0;
+  PyStatus status = PyConfig_SetBytesString(&config, &config.executable, executable(server).c_str());
+  if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
+  PyConfig_Clear(&config);
+  if (!PyStatus_Exception(status)) return true;
+  const std::string message = std::string{"cannot start Python: "} + (status.err_msg ? status.err_msg : "unknown error");
+  server.error(message.c_str());
+  return false;
+}
+
+// Imports the package, from its own folder whatever else is called nbdkit. The folder stays on sys.path for the
+// processes that a script starts.
+bool import_package(const Server& server, const fs::path& folder) {
+  auto package = std::make_unique<Package>();
+  PyObject* const path = PySys_GetObject("path");
+  const Ref entry = Ref::take(PyUnicode_DecodeFSDefault(folder.c_str()));
+  if (path == nullptr || !entry || PyList_Insert(path, 0, entry.get()) == -1) return false;
+  const Ref errors = Ref::take(PyImport_ImportModule("nbdkit._errors"));
+  if (!errors) return false;
+  package->error = Ref::take(PyObject_GetAttrString(errors.get(), "Error"));
+  package->script_error = Ref::take(PyObject_GetAttrString(errors.get(), "ScriptError"));
+  package->script = Ref::take(PyImport_ImportModule("nbdkit._script"));
+  package->process = Ref::take(PyImport_ImportModule("nbdkit._process"));
+  if (!package->error || !package->script_error || !package->script || !package->process) return false;
+  const bool safe = server.stdio_safe == nullptr || server.stdio_safe() != 0;
+  const Ref started = Ref::take(PyObject_CallMethod(package->process.get(), "start", "O", safe ? Py_True : Py_False));
+  if (!started) return false;
+  the_package = package.release();
+  return true;
+}
+
+void before_fork() {
+  if (!fork_expected || pthread_equal(pthread_self(), main_thread) == 0) return;
+  forking = threads::attach_for_fork();
+  if (forking) PyOS_BeforeFork();
+}
+
+void after_fork_in_child() {
+  if (!forking) return;
+  forking = false;
+  PyOS_AfterFork_Child();
+  threads::detach_after_fork();
+}
+
+// The parent only waits or exits. It keeps the GIL, so that the script's threads go on in the child's process or
+// not at all.
+void after_fork_in_parent() {}
+
+// A function of nbdkit._process whose failure nobody could act on.
+template <typename... Arguments>
+void call_process(const char* name, const char* format = nullptr, Arguments... arguments) noexcept {
+  if (!Ref::take(PyObject_CallMethod(the_package->process.get(), name, format, arguments...))) PyErr_Clear();
+}
+
+}  // namespace
+
+const char* build() noexcept { return NBDKIT_PYTHON_BUILD; }
+
+bool hold(const Server& server) noexcept {
+  if (holders > 0) {
+    ++holders;
+    return true;
+  }
+  if (Py_IsInitialized() != 0) {
+    server.error("cannot start Python: another plugin or filter of this server has started one already");
+    return false;
+  }
+  first_server = &server;
+  main_thread = pthread_self();
+  if (!initialize(server)) return false;
+  const fs::path folder = package_folder();
+  if (!import_package(server, folder)) {
+    PyErr_Print();
+    const std::string message = "cannot import the package nbdkit from " + folder.string();
+    server.error(message.c_str());
+    return false;
+  }
+  threads::open();
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  holders = 1;
+  return true;
+}
+
+void release() noexcept {
+  if (--holders > 0) return;
+  threads::close();
+  // From here on this thread stays attached: nothing runs in Python after it.
+  PyEval_RestoreThread(Thread::current().state);
+  if (threads::others()) {
+    call_process("leave");
+    PyEval_SaveThread();
+    return;
+  }
+  delete the_package;
+  the_package = nullptr;
+  if (Py_FinalizeEx() != 0) first_server->debug("Python could not write out all that was printed");
+}
+
+const Server& server() noexcept { return *first_server; }
+const Package& package() noexcept { return *the_package; }
+
+void expect_fork() noexcept { fork_expected = true; }
+
+void forked() noexcept {
+  fork_expected = false;
+  is_serving = true;
+  if (shutdown_asked) first_server->shutdown();
+}
+
+bool serving() noexcept { return is_serving; }
+
+void shutdown() noexcept {
+  // Before it serves, the server has no pipe to be told by yet.
+  if (is_serving)
+    first_server->shutdown();
+  else
+    shutdown_asked = true;
+}
+
+void ran(PyObject* callback) noexcept { call_process("ran", "O", callback); }
+
+void flush() noexcept { call_process("flush"); }
+
+}  // namespace nbdkit_python::interpreter

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Loading a script and resolving its callbacks; the rules are in python/nbdkit/_script.py.
+#include "nbdkit_python/script.hpp"
+
+#include <algorithm>
+
+#include "nbdkit_python/convert.hpp"
+#include "nbdkit_python/error.hpp"
+#include "nbdkit_python/interpreter.hpp"
+
+namespace nbdkit_python {
+namespace {
+
+// The callbacks as `resolve` takes them: (name, need, may_yield, parameters).
+Ref specs(std::span<const Callback> callbacks, int api_version) noexcept {
+  Ref list = Ref::take(PyList_New(0));
+  if (!list) return {};
+  for (const Callback& c : callbacks) {
+    const Ref spec = Ref::take(Py_BuildValue("siOs", c.name, static_cast<int>(c.need), c.may_yield ? Py_True : Py_False,
+                                             api_version == 1 ? c.v1 : c.v2));
+    if (!spec || PyList_Append(list.get(), spec.get()) == -1) return {};
+  }
+  return list;
+}
+
+}  // namespace
+
+Script::Script(const Server& server, const char* name, std::span<const Callback> callbacks)
+    : server_{server}, name_{name}, callbacks_{callbacks}, table_(callbacks.size()) {}
+
+std::unique_ptr<Script> Script::load(const Server& server, const char* name,
+                                     std::span<const Callback> callbacks) noexcept {
+  auto script = std::unique_ptr<Script>{new Script{server, name, callbacks}};
+  if (script->run()) return script;
+  return {};
+}
+
+bool Script::run() noexcept {
+  PyObject* const loader = interpreter::package().script.get();
+  const Ref path = to_python(name_.c_str());
+  if (path) module_ = Ref::take(PyObject_CallMethod(loader, "load", "O", path.get()));
+  if (!module_) return report(""), false;
+
+  const Ref version =
+      Ref::take(PyObject_CallMethod(loader, "api_version", "Oi", module_.get(), max_api_version));
+  if (!version) return report(""), false;
+  api_version_ = static_cast<int>(PyLong_AsLong(version.get()));
+
+  const Ref key = Ref::take(PyObject_CallMethod(loader, "magic_config_key", "O", module_.get()));
+  if (!key) return report(""), false;
+  if (key.get() != Py_None) {
+    magic_config_key_ = to_text(key.get());
+    if (!magic_config_key_) return report("magic_config_key"), false;
+  }
+  return true;
+}
+
+bool Script::resolve() noexcept {
+  const Ref list = specs(callbacks_, api_version_);
+  const Ref found = list ? Ref::take(PyObject_CallMethod(interpreter::package().script.get(), "resolve", "OO",
+                                                         module_.get(), list.get()))
+                         : Ref{};
+  if (!found) return report(""), false;
+  PyObject* const resolved = PyTuple_GET_ITEM(found.get(), 0);
+  PyObject* const warnings = PyTuple_GET_ITEM(found.get(), 1);
+  for (std::size_t id = 0; id < table_.size(); ++id) {
+    PyObject* const callback = PyList_GET_ITEM(resolved, static_cast<Py_ssize_t>(id));
+    table_[id] = callback == Py_None ? Ref{} : Ref::borrow(callback);
+  }
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(warnings); ++i)
+    complain("", log_text(PyList_GET_ITEM(warnings, i)));
+  return true;
+}
+
+std::optional<bool> Script::takes_count(std::size_t id) const noexcept {
+  const Ref answer = Ref::take(
+      PyObject_CallMethod(interpreter::package().script.get(), "takes_count", "O", callback(id)));
+  return answer ? to_bool(answer.get()) : std::nullopt;
+}
+
+std::optional<std::string> Script::summary() const noexcept {
+  const Ref doc = Ref::take(PyObject_GetAttrString(module_.get(), "__doc__"));
+  PyErr_Clear();
+  if (!doc || !PyUnicode_Check(doc.get())) return {};
+  std::string text = log_text(doc.get());
+  text.erase(0, text.find_first_not_of(" \t\n"));
+  text.erase(std::min(text.find('\n'), text.size()));
+  return text;
+}
+
+int Script::report(const char* where, int set_error) const noexcept {
+  const Failure failure = take_failure(set_error);
+  complain(where, failure.message);
+  return failure.err;
+}
+
+void Script::complain(const char* where, const std::string& message) const noexcept {
+  const std::string line = name_ + ": " + (*where ? std::string{where} + ": " : std::string{}) + message;
+  server_.error(line.c_str());
+}
+
+}  // namespace nbdkit_python

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a client asks before its first request: exports, sizes and abilities.
+//
+// A callback that the script does not have gets its default here, without a look at Python.
+#include "door.hpp"
+#include "nbdkit_python/convert.hpp"
+
+namespace nbdkit_python::door {
+
+int preconnect(int readonly) noexcept { return has(id::preconnect) ? run(id::preconnect, readonly != 0) : 0; }
+
+int list_exports(int readonly, int is_tls, nbdkit_exports* exports) noexcept {
+  if (!has(id::list_exports)) return nbdkit_use_default_export(exports);
+  Call call{*script, id::list_exports};
+  const auto add_all = [&] {
+    const Ref answer = call.invoke(readonly != 0, is_tls != 0);
+    if (!answer) return false;
+    const Ref iterator = to_iterator(answer.get(), "names or (name, description) pairs, such as a list of them");
+    if (!iterator) return false;
+    while (const Ref item = Ref::take(PyIter_Next(iterator.get()))) {
+      const auto found = to_export(item.get());
+      if (!found) return false;
+      const char* const description = found->description ? found->description->c_str() : nullptr;
+      if (nbdkit_add_export(exports, found->name.c_str(), description) == -1) {
+        PyErr_Format(PyExc_ValueError, "nbdkit does not take the export %R", item.get());
+        return false;
+      }
+    }
+    return PyErr_Occurred() == nullptr;
+  };
+  if (add_all()) return 0;
+  call.fail();
+  return -1;
+}
+
+// A str that nbdkit keeps for as long as the connection lasts.
+const char* interned(Call& call, const Ref& answer) noexcept {
+  if (answer)
+    if (const auto text = to_text(answer.get())) return nbdkit_strdup_intern(text->c_str());
+  call.fail();
+  return nullptr;
+}
+
+const char* default_export(int readonly, int is_tls) noexcept {
+  if (!has(id::default_export)) return "";
+  Call call{*script, id::default_export};
+  return interned(call, call.invoke(readonly != 0, is_tls != 0));
+}
+
+void* open(int readonly) noexcept {
+  Call call{*script, id::open};
+  Ref handle = call.invoke(readonly != 0);
+  if (handle && to_nothing(handle.get())) return new Connection{std::move(handle), {}};
+  call.fail();
+  return nullptr;
+}
+
+void close(void* connection) noexcept {
+  const std::unique_ptr<Connection> owned{static_cast<Connection*>(connection)};
+  const Attach attach;
+  if (has(id::close)) run(id::close, owned->handle.get());
+  owned->handle = Ref{};
+}
+
+const char* export_description(void* h) noexcept {
+  if (!has(id::export_description)) return nullptr;
+  Call call{*script, id::export_description};
+  const Ref answer = call.invoke(handle(h));
+  return answer && answer.get() == Py_None ? nullptr : interned(call, answer);
+}
+
+int64_t get_size(void* h) noexcept {
+  Call call{*script, id::get_size};
+  if (const Ref answer = call.invoke(handle(h)))
+    if (const auto size = to_int(answer.get(), 0, INT64_MAX)) return *size;
+  call.fail();
+  return -1;
+}
+
+int block_size(void* h, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) noexcept {
+  *minimum = *preferred = *maximum = 0;  // not known
+  if (!has(id::block_size)) return 0;
+  Call call{*script, id::block_size};
+  if (const Ref answer = call.invoke(handle(h)))
+    if (const auto sizes = to_block_size(answer.get())) {
+      *minimum = (*sizes)[0];
+      *preferred = (*sizes)[1];
+      *maximum = (*sizes)[2];
+      return 0;
+    }
+  call.fail();
+  return -1;
+}
+
+// 1, 0, or -1 after an error.
+int ask_bool(std::size_t callback, void* h, bool missing) noexcept {
+  if (!has(callback)) return missing ? 1 : 0;
+  Call call{*script, callback};
+  if (const Ref answer = call.invoke(handle(h)))
+    if (const auto truth = to_bool(answer.get())) return *truth ? 1 : 0;
+  call.fail();
+  return -1;
+}
+
+// One of NBDKIT_FUA_* or NBDKIT_CACHE_*: none, emulate, native.
+int ask_level(std::size_t callback, void* h, int missing) noexcept {
+  static_assert(NBDKIT_FUA_NONE == 0 && NBDKIT_FUA_NATIVE == 2 && NBDKIT_CACHE_NONE == 0 && NBDKIT_CACHE_NATIVE == 2);
+  if (!has(callback)) return missing;
+  Call call{*script, callback};
+  if (const Ref answer = call.invoke(handle(h)))
+    if (const auto level = to_int(answer.get(), 0, 2)) return static_cast<int>(*level);
+  call.fail();
+  return -1;
+}
+
+int is_rotational(void* h) noexcept { return ask_bool(id::is_rotational, h, false); }
+int can_multi_conn(void* h) noexcept { return ask_bool(id::can_multi_conn, h, false); }
+int can_write(void* h) noexcept { return ask_bool(id::can_write, h, has(id::pwrite)); }
+int can_flush(void* h) noexcept { return ask_bool(id::can_flush, h, has(id::flush)); }
+int can_trim(void* h) noexcept { return ask_bool(id::can_trim, h, has(id::trim)); }
+int can_extents(void* h) noexcept { return ask_bool(id::can_extents, h, has(id::extents)); }
+
+int can_zero(void* h) noexcept {
+  auto& known = static_cast<Connection*>(h)->can_zero;
+  if (!known) {
+    const int answer = ask_bool(id::can_zero, h, has(id::zero));
+    if (answer == -1) return -1;
+    known = answer == 1;
+  }
+  return *known ? 1 : 0;
+}
+
+int can_fast_zero(void* h) noexcept {
+  if (has(id::can_fast_zero)) return ask_bool(id::can_fast_zero, h, false);
+  // Without zero, nbdkit can say at once that it is not fast.
+  const int zero = can_zero(h);
+  return zero == -1 ? -1 : !zero;
+}
+
+int can_fua(void* h) noexcept {
+  return ask_level(id::can_fua, h, has(id::flush) ? NBDKIT_FUA_EMULATE : NBDKIT_FUA_NONE);
+}
+
+int can_cache(void* h) noexcept {
+  return ask_level(id::can_cache, h, has(id::cache) ? NBDKIT_CACHE_NATIVE : NBDKIT_CACHE_NONE);
+}
+
+}  // namespace nbdkit_python::door
