@@ -18,9 +18,10 @@ constexpr int max_api_version = 2;
 
 // One line of a door's table of callbacks.
 struct Callback {
-  // How much a script must have it. Shared: a name that scripts also use for things of their own; what cannot be
-  // the callback is left alone. The values are those of python/nbdkit/_script.py.
-  enum class Need { required, optional, shared };
+  // How much a script must have it. Shared: a name that scripts also give to data or imports of their own, added: one
+  // that is new with this project; in both, what cannot be the callback is left alone. The values are those of
+  // python/nbdkit/_script.py, which has the rules.
+  enum class Need { required, optional, shared, added };
 
   const char* name;
   Need need;

@@ -12,9 +12,10 @@ from types import FunctionType, MethodType, ModuleType
 
 from ._errors import ScriptError
 
-# How much a script must have a callback. A SHARED name is one that scripts also give to things of their own
-# (`cache = {}`, `from json import load`): what cannot be the callback is left alone.
-REQUIRED, OPTIONAL, SHARED = range(3)
+# How much a script must have a callback. A SHARED name is one that scripts also give to data and imports of their
+# own (`cache = {}`, `from functools import cache`): what cannot be the callback is left alone. An ADDED one is new
+# with this plugin, so that older scripts use it for functions of their own too (`def load(path)`).
+REQUIRED, OPTIONAL, SHARED, ADDED = range(4)
 
 # code.co_flags, as in the `inspect` module.
 _CO_VARARGS = 0x04
@@ -115,7 +116,8 @@ def _resolve(script: ModuleType, name: str, need: int, may_yield: bool, paramete
     fault = _fault(callback, name, may_yield, parameters)
     if fault is None:
         return callback  # type: ignore[no-any-return]
-    if need == SHARED:
+    own = isinstance(callback, FunctionType) and callback.__globals__ is vars(script)
+    if need == ADDED or need == SHARED and not own:
         warnings.append(f"warning: {name}: {fault}: left alone, since a script may use this name for something else")
         return None
     raise ScriptError(f"{name}: {fault}")
@@ -134,11 +136,11 @@ def _fault(callback: object, name: str, may_yield: bool, parameters: str) -> str
     if not callable(callback):
         return f"expected a function {name}({parameters}), got {type(callback).__name__} {_short(callback)}"
     function, bound = _function(callback)
-    flags = function.__code__.co_flags if function else 0
+    flags = _flags(callback, function)
     if flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
         return f"expected a plain function, got `async def {name}`: a callback cannot be asynchronous"
     if flags & _CO_GENERATOR and not may_yield:
-        return f"expected a plain function, got a generator: calling a function with `yield` in it does not run it"
+        return "expected a plain function, got a generator: a function with `yield` in it does not run when it is called"
     if not _fits(callback, function, bound, parameters.count(",") + 1 if parameters else 0):
         return f"expected {name}({parameters}), got {name}{_signature(callback)}"
     return None
@@ -160,6 +162,13 @@ def _function(callback: object) -> tuple[FunctionType | None, int]:
     if isinstance(call, FunctionType):
         return call, 1
     return None, 0
+
+
+def _flags(callback: Callback, function: FunctionType | None) -> int:
+    """What kind of function this is, as its code object has it; 0 where that cannot be seen."""
+    if function is None and type(callback).__name__ == "partial":  # functools.partial, without importing functools
+        return _flags(callback.func, _function(callback.func)[0])
+    return function.__code__.co_flags if function else 0
 
 
 def _fits(callback: Callback, function: FunctionType | None, bound: int, count: int) -> bool:
@@ -197,15 +206,17 @@ def takes_count(pread: Callback) -> bool:
 
     Its second parameter's name tells: `count`, or anything else for the one that fills a buffer.
     """
-    while hasattr(pread, "__wrapped__"):  # what functools.wraps leaves: the decorated function has the names
-        pread = pread.__wrapped__
     function, bound = _function(pread)
     if function is not None:
         code = function.__code__
-        return code.co_varnames[bound + 1:min(bound + 2, code.co_argcount)] == ("count",)
-    import inspect
+        names = code.co_varnames[bound:code.co_argcount]
+        if len(names) < 2 and hasattr(pread, "__wrapped__"):  # (*args) in front of a function that has the names
+            return takes_count(pread.__wrapped__)
+    else:
+        import inspect
 
-    try:
-        return list(inspect.signature(pread).parameters)[1:2] == ["count"]
-    except (TypeError, ValueError):
-        return False
+        try:
+            names = tuple(inspect.signature(pread).parameters)
+        except (TypeError, ValueError):  # this one does not tell its signature
+            names = ()
+    return names[1:2] == ("count",)

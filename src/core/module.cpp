@@ -62,6 +62,7 @@ std::string text(const char* where, const py::object& value) {
 std::string path(const char* where, const py::object& value) {
   PyObject* bytes = nullptr;
   if (PyUnicode_FSConverter(value.ptr(), &bytes) == 0) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
     PyErr_Clear();
     raise(PyExc_TypeError, std::string{where} + ": expected a path, got " + describe(value.ptr()));
   }
@@ -148,12 +149,15 @@ void nanosleep(const py::object& sec, const py::object& nsec) {
 py::bytes read_password(const py::object& value) {
   const std::string how = text("nbdkit.read_password", value);
   char* password = nullptr;
-  int result;
+  int result, err;
   {
     const py::gil_scoped_release others_run;  // it may ask a person
+    errno = 0;
     result = server().read_password(how.c_str(), &password);
+    err = errno;
   }
-  if (result == -1) raise(PyExc_RuntimeError, "nbdkit.read_password: the password cannot be read: the log says why");
+  if (result == -1)
+    raise_os_error(err ? err : EINVAL, "nbdkit.read_password: the password cannot be read; the log says why");
   const Text owned{password, std::free};
   py::bytes secret{password};
   explicit_bzero(password, std::strlen(password));
@@ -284,7 +288,7 @@ void define_basics(py::module_& m) {
   if (s.read_password)
     m.def("read_password", read_password, py::arg("value"),
           "read_password(value) -> bytes\n\nThe password that a parameter's value stands for: the value itself, `-` to "
-          "ask for it, `+FILE`, or `-FD` for an open file descriptor.\nRaises RuntimeError.");
+          "ask for it, `+FILE`, or `-FD` for an open file descriptor.\nRaises OSError.");
   if (s.realpath)
     m.def(
         "realpath", [](const py::object& p) { return resolved_path("nbdkit.realpath", server().realpath, p); },

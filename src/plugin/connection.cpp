@@ -4,6 +4,7 @@
 // A callback that the script does not have gets its default here, without a look at Python.
 #include "door.hpp"
 #include "nbdkit_python/convert.hpp"
+#include "nbdkit_python/error.hpp"
 
 namespace nbdkit_python::door {
 
@@ -22,7 +23,7 @@ int list_exports(int readonly, int is_tls, nbdkit_exports* exports) noexcept {
       if (!found) return false;
       const char* const description = found->description ? found->description->c_str() : nullptr;
       if (nbdkit_add_export(exports, found->name.c_str(), description) == -1) {
-        PyErr_Format(PyExc_ValueError, "nbdkit does not take the export %R", item.get());
+        script_error("nbdkit refuses the export " + describe(item.get()));
         return false;
       }
     }

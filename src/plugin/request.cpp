@@ -5,6 +5,7 @@
 #include "door.hpp"
 #include "nbdkit_python/buffer.hpp"
 #include "nbdkit_python/convert.hpp"
+#include "nbdkit_python/error.hpp"
 
 namespace nbdkit_python::door {
 
@@ -100,11 +101,11 @@ int extents(void* h, uint32_t count, uint64_t offset, uint32_t flags, nbdkit_ext
       if (!extent) return false;
       any = true;
       if (nbdkit_add_extent(list, extent->offset, extent->length, extent->type) == -1) {
-        PyErr_Format(PyExc_ValueError, "nbdkit does not take the extent %R", item.get());
+        script_error("nbdkit refuses the extent " + describe(item.get()));
         return false;
       }
     }
-    if (PyErr_Occurred() == nullptr && !any) PyErr_SetString(PyExc_ValueError, "expected at least one extent, got none");
+    if (PyErr_Occurred() == nullptr && !any) script_error("expected at least one extent, got none");
     return PyErr_Occurred() == nullptr;
   };
   if (add_all()) return 0;

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import textwrap
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,7 @@ class Server:
         self.socket = folder / "nbd.sock"
         self.uri = f"nbd+unix:///?socket={self.socket}"
         self.logfile = folder / "nbdkit.log"
+        self.connections: weakref.WeakSet[nbd.NBD] = weakref.WeakSet()
         pidfile = folder / "nbdkit.pid"
         command = ["nbdkit", "-f", "-U", str(self.socket), "-P", str(pidfile), *(["-v"] if verbose else []),
                    *options, PLUGIN, str(script), *map(str, arguments)]
@@ -112,6 +114,7 @@ class Server:
         h.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
         # The bounds are nbdkit's to check: a test may well want to send a request that the client would refuse.
         h.set_strict_mode(h.get_strict_mode() & ~nbd.STRICT_BOUNDS & ~nbd.STRICT_COMMANDS)
+        self.connections.add(h)
         h.connect_unix(str(self.socket))
         return h
 
@@ -135,6 +138,10 @@ def serving(folder: Path, script: Path | str, *arguments: object, **settings: ob
         yield server
     finally:
         died = server.process.poll()
+        # nbdkit ends when its clients have gone; a failed test's traceback still holds its handles.
+        for h in server.connections:
+            if h.aio_is_ready():
+                h.shutdown()
         status = server.stop()
         print(f"--- nbdkit's log, exit status {status}\n{server.log()}")
         assert died is None or died >= 0, f"nbdkit died of signal {-died}:\n{server.log()}"
