@@ -37,7 +37,8 @@ namespace threads {
 
 // The calling thread has just started the interpreter: it is the main thread, attached, and stays so until detach.
 void open() noexcept;
-// From here on threads that end leave their states alone. Waits, detached, for those that are about to end now.
+// From here on threads that end leave their states alone. Waits for those that are ending now, and up to a second for
+// those that are about to. Needs to be detached.
 void close() noexcept;
 // Whether any thread but the calling one has a state: a server thread that has not ended yet, or a script's own.
 // Needs attachment.

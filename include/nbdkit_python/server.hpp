@@ -24,7 +24,7 @@ struct Server {
   void (*disconnect)(int force);
   int (*nanosleep)(unsigned sec, unsigned nsec);  // -1: the server or the connection is going away
   int (*read_password)(const char* value, char** password);
-  char* (*realpath)(const char* path);       // null: errno is set; else to be freed, as absolute_path's
+  char* (*realpath)(const char* path);  // null: errno is set; else to be freed, as absolute_path's
   char* (*absolute_path)(const char* path);
   const char* (*name)();
   const char* (*timestamp)();

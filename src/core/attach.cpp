@@ -6,6 +6,7 @@
 // itself, unless the registry is closed, and closing waits for those that have.
 #include "nbdkit_python/attach.hpp"
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -17,7 +18,8 @@ struct Registry {
   std::condition_variable left;
   PyInterpreterState* interpreter = nullptr;
   bool open = false;
-  unsigned leaving = 0;
+  unsigned states = 0;   // that we have created and not yet freed
+  unsigned leaving = 0;  // of these, being freed now
 };
 
 // Never destroyed: threads may end while the process runs its exit handlers.
@@ -47,6 +49,7 @@ struct Reaper {
     // Notified under the lock: once it is free, the thread that waits may unload what this one still runs in.
     const std::lock_guard lock{r.mutex};
     --r.leaving;
+    --r.states;
     r.left.notify_all();
   }
 };
@@ -54,9 +57,12 @@ struct Reaper {
 thread_local Reaper reaper;
 
 void create_state() noexcept {
-  this_thread.state = PyThreadState_New(registry().interpreter);
+  Registry& r = registry();
+  this_thread.state = PyThreadState_New(r.interpreter);
   if (this_thread.state == nullptr) Py_FatalError("nbdkit-python: no memory for a thread state");
   reaper.armed = true;
+  const std::lock_guard lock{r.mutex};
+  ++r.states;
 }
 
 }  // namespace
@@ -89,6 +95,10 @@ void open() noexcept {
 void close() noexcept {
   Registry& r = registry();
   std::unique_lock lock{r.mutex};
+  // The server has seen its threads out of their last callback, but they are detached and may not have ended yet.
+  // With all states gone the interpreter can be finalized, which destroys, and so closes, what the script has open.
+  constexpr std::chrono::seconds patience{1};
+  r.left.wait_for(lock, patience, [&] { return r.states == 0; });
   r.open = false;
   r.left.wait(lock, [&] { return r.leaving == 0; });
 }

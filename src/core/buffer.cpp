@@ -16,8 +16,7 @@ namespace nbdkit_python {
 
 class Exporter {
  public:
-  PyObject_HEAD
-  void* data;  // null between requests
+  PyObject_HEAD void* data;  // null between requests
   Py_ssize_t size;
   Py_ssize_t views;
   int readonly;
@@ -47,8 +46,8 @@ PyTypeObject* exporter_type() noexcept {
         {Py_tp_doc, const_cast<char*>("A request's buffer, good for one callback.")},
         {0, nullptr},
     };
-    PyType_Spec spec = {"nbdkit.Buffer", sizeof(Exporter), 0,
-                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    PyType_Spec spec = {"nbdkit.Buffer", sizeof(Exporter), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                        slots};
     return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   }();
   return type;

@@ -82,7 +82,8 @@ std::optional<std::string> to_text(PyObject* answer) noexcept {
 
 bool to_nothing(PyObject* answer) noexcept {
   if (answer == Py_None) return true;
-  if (PyCoro_CheckExact(answer) == 0 && PyGen_CheckExact(answer) == 0 && PyAsyncGen_CheckExact(answer) == 0) return true;
+  if (PyCoro_CheckExact(answer) == 0 && PyGen_CheckExact(answer) == 0 && PyAsyncGen_CheckExact(answer) == 0)
+    return true;
   wrong_answer("a callback that has done its work (a plain function, not an asynchronous one or a generator)", answer);
   return false;
 }

@@ -103,9 +103,7 @@ bool is(PyObject* exception, const Ref& type) noexcept {
 }
 
 // str and its escapes: what a client, a log or a C string cannot hold stays readable.
-Ref encoded(PyObject* text) noexcept {
-  return Ref::take(PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace"));
-}
+Ref encoded(PyObject* text) noexcept { return Ref::take(PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace")); }
 
 }  // namespace
 
@@ -140,8 +138,8 @@ Failure take_failure(int set_error) noexcept {
 std::string log_text(PyObject* object) noexcept {
   Ref bytes;
   if (PyBytes_Check(object)) {
-    const Ref text = Ref::take(
-        PyUnicode_DecodeUTF8(PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object), "backslashreplace"));
+    const Ref text =
+        Ref::take(PyUnicode_DecodeUTF8(PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object), "backslashreplace"));
     if (text) bytes = encoded(text.get());
   } else {
     const Ref text = Ref::take(PyObject_Str(object));

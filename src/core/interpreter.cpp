@@ -64,8 +64,9 @@ std::string executable(const Server& server) {
     if (same_file(fs::path{line.substr(key.size())} / base.filename(), base) && fs::exists(venv / "lib" / library))
       return venv / "bin" / "python3";
   }
-  const std::string warning = "warning: VIRTUAL_ENV=" + venv.string() + " is ignored: it is not a virtual environment of " +
-                              base.string() + ", the Python that this plugin runs";
+  const std::string warning = "warning: VIRTUAL_ENV=" + venv.string() +
+                              " is ignored: it is not a virtual environment of " + base.string() +
+                              ", the Python that this plugin runs";
   server.error(warning.c_str());
   return base;
 }
@@ -81,7 +82,8 @@ bool initialize(const Server& server) {
   if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
   PyConfig_Clear(&config);
   if (!PyStatus_Exception(status)) return true;
-  const std::string message = std::string{"cannot start Python: "} + (status.err_msg ? status.err_msg : "unknown error");
+  const std::string message =
+      std::string{"cannot start Python: "} + (status.err_msg ? status.err_msg : "unknown error");
   server.error(message.c_str());
   return false;
 }
@@ -162,11 +164,10 @@ bool hold(const Server& server) noexcept {
 void release() noexcept {
   if (--holders > 0) return;
   threads::close();
-  // From here on this thread stays attached: nothing runs in Python after it.
+  // This thread stays attached: after its last words here, no other may run Python any more.
   PyEval_RestoreThread(Thread::current().state);
   if (threads::others()) {
     call_process("leave");
-    PyEval_SaveThread();
     return;
   }
   delete the_package;

@@ -91,8 +91,8 @@ using Text = std::unique_ptr<char, decltype(&std::free)>;
 
 // For what the server knows of a connection: -1 or null is its word for having none, or not that.
 [[noreturn]] void raise_unknown(const char* function) {
-  raise(PyExc_RuntimeError, std::string{"nbdkit."} + function +
-                                ": not known: it must be called in a callback of a connection that has it");
+  raise(PyExc_RuntimeError,
+        std::string{"nbdkit."} + function + ": not known: it must be called in a callback of a connection that has it");
 }
 
 py::str known(const char* function, char* text) {
@@ -292,7 +292,8 @@ void define_basics(py::module_& m) {
   if (s.realpath)
     m.def(
         "realpath", [](const py::object& p) { return resolved_path("nbdkit.realpath", server().realpath, p); },
-        py::arg("path"), "realpath(path) -> str\n\nThe canonical absolute path of a file that exists.\nRaises OSError.");
+        py::arg("path"),
+        "realpath(path) -> str\n\nThe canonical absolute path of a file that exists.\nRaises OSError.");
   if (s.absolute_path)
     m.def(
         "absolute_path",
@@ -345,8 +346,9 @@ void define_parsers(py::module_& m) {
     m.def("parse_size", parse_size, py::arg("str"),
           "parse_size(str) -> int\n\nThe bytes that a size such as 512, 4k or 1G stands for.\nRaises ValueError.");
   if (s.parse_bool)
-    m.def("parse_bool", parse_bool, py::arg("str"),
-          "parse_bool(str) -> bool\n\nWhat true or false, on or off, yes or no, 1 or 0 stands for.\nRaises ValueError.");
+    m.def(
+        "parse_bool", parse_bool, py::arg("str"),
+        "parse_bool(str) -> bool\n\nWhat true or false, on or off, yes or no, 1 or 0 stands for.\nRaises ValueError.");
   if (s.parse_probability)
     m.def(
         "parse_probability",
@@ -395,20 +397,26 @@ void define_connection(py::module_& m) {
           "peer_name() -> str or tuple\n\nThe client's address, in the form of socket.getpeername().\nRaises "
           "RuntimeError where it is not known.");
   const auto define_id = [&m](const char* name, std::int64_t (*Server::*member)(), const char* doc) {
-    if (server().*member) m.def(name, [name, member] { return known(name, (server().*member)()); }, doc);
+    if (server().*member)
+      m.def(
+          name, [name, member] { return known(name, (server().*member)()); }, doc);
   };
-  define_id("peer_pid", &Server::peer_pid,
-            "peer_pid() -> int\n\nThe client's process id; on Unix sockets.\nRaises RuntimeError where it is not known.");
+  define_id(
+      "peer_pid", &Server::peer_pid,
+      "peer_pid() -> int\n\nThe client's process id; on Unix sockets.\nRaises RuntimeError where it is not known.");
   define_id("peer_uid", &Server::peer_uid,
             "peer_uid() -> int\n\nThe client's user id; on Unix sockets.\nRaises RuntimeError where it is not known.");
   define_id("peer_gid", &Server::peer_gid,
             "peer_gid() -> int\n\nThe client's group id; on Unix sockets.\nRaises RuntimeError where it is not known.");
   const auto define_text = [&m](const char* name, char* (*Server::*member)(), const char* doc) {
-    if (server().*member) m.def(name, [name, member] { return known(name, (server().*member)()); }, doc);
+    if (server().*member)
+      m.def(
+          name, [name, member] { return known(name, (server().*member)()); }, doc);
   };
-  define_text("peer_security_context", &Server::peer_security_context,
-              "peer_security_context() -> str\n\nThe client's security label (SELinux and others).\nRaises RuntimeError "
-              "where it is not known.");
+  define_text(
+      "peer_security_context", &Server::peer_security_context,
+      "peer_security_context() -> str\n\nThe client's security label (SELinux and others).\nRaises RuntimeError "
+      "where it is not known.");
   define_text("peer_tls_dn", &Server::peer_tls_dn,
               "peer_tls_dn() -> str\n\nThe distinguished name in the client's TLS certificate.\nRaises RuntimeError "
               "where it is not known.");

@@ -41,8 +41,7 @@ bool Script::run() noexcept {
   if (path) module_ = Ref::take(PyObject_CallMethod(loader, "load", "O", path.get()));
   if (!module_) return report(""), false;
 
-  const Ref version =
-      Ref::take(PyObject_CallMethod(loader, "api_version", "Oi", module_.get(), max_api_version));
+  const Ref version = Ref::take(PyObject_CallMethod(loader, "api_version", "Oi", module_.get(), max_api_version));
   if (!version) return report(""), false;
   api_version_ = static_cast<int>(PyLong_AsLong(version.get()));
 
@@ -67,14 +66,13 @@ bool Script::resolve() noexcept {
     PyObject* const callback = PyList_GET_ITEM(resolved, static_cast<Py_ssize_t>(id));
     table_[id] = callback == Py_None ? Ref{} : Ref::borrow(callback);
   }
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(warnings); ++i)
-    complain("", log_text(PyList_GET_ITEM(warnings, i)));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(warnings); ++i) complain("", log_text(PyList_GET_ITEM(warnings, i)));
   return true;
 }
 
 std::optional<bool> Script::takes_count(std::size_t id) const noexcept {
-  const Ref answer = Ref::take(
-      PyObject_CallMethod(interpreter::package().script.get(), "takes_count", "O", callback(id)));
+  const Ref answer =
+      Ref::take(PyObject_CallMethod(interpreter::package().script.get(), "takes_count", "O", callback(id)));
   return answer ? to_bool(answer.get()) : std::nullopt;
 }
 

@@ -134,7 +134,8 @@ int thread_model() noexcept {
   if (!has(id::thread_model)) return NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS;
   Call call{*script, id::thread_model};
   if (const Ref answer = call.invoke())
-    if (const auto model = to_int(answer.get(), NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS, NBDKIT_THREAD_MODEL_PARALLEL))
+    if (const auto model =
+            to_int(answer.get(), NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS, NBDKIT_THREAD_MODEL_PARALLEL))
       return static_cast<int>(*model);
   call.fail();
   return stop();

@@ -8,6 +8,7 @@ namespace {
 
 namespace door = nbdkit_python::door;
 
+// clang-format off
 nbdkit_plugin plugin = {
     .name               = "python",
     .longname           = "nbdkit Python plugin",
@@ -51,6 +52,7 @@ nbdkit_plugin plugin = {
     .cleanup            = door::cleanup,
     .block_size         = door::block_size,
 };
+// clang-format on
 
 }  // namespace
 

@@ -52,8 +52,8 @@ int pwrite(void* h, const void* buf, uint32_t count, uint64_t offset, uint32_t f
   View view{const_cast<void*>(buf), count, false};
   const auto written = [&] {
     if (view.get() == nullptr) return false;
-    const Ref answer = version_1() ? call.invoke(handle(h), view.get(), offset)
-                                   : call.invoke(handle(h), view.get(), offset, flags);
+    const Ref answer =
+        version_1() ? call.invoke(handle(h), view.get(), offset) : call.invoke(handle(h), view.get(), offset, flags);
     return answer && to_nothing(answer.get());
   };
   if (written() && view.close()) return 0;
@@ -75,8 +75,8 @@ int zero(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
   if (!has(id::zero)) return missing(id::zero);
   Call call{*script, id::zero};
   const bool may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
-  const Ref answer = version_1() ? call.invoke(handle(h), count, offset, may_trim)
-                                 : call.invoke(handle(h), count, offset, flags);
+  const Ref answer =
+      version_1() ? call.invoke(handle(h), count, offset, may_trim) : call.invoke(handle(h), count, offset, flags);
   if (answer && to_nothing(answer.get()) && !call.declined()) return 0;
   // To decline is to ask for pwrite instead.
   call.decline_or_fail();
