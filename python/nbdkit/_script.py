@@ -118,7 +118,9 @@ def _resolve(script: ModuleType, name: str, need: int, may_yield: bool, paramete
         return callback  # type: ignore[no-any-return]
     own = isinstance(callback, FunctionType) and callback.__globals__ is vars(script)
     if need == ADDED or need == SHARED and not own:
-        warnings.append(f"warning: {name}: {fault}: left alone, since a script may use this name for something else")
+        # An import (`from functools import cache`) is no mistake; the others may be meant as the callback.
+        if own or not callable(callback):
+            warnings.append(f"warning: {name}: {fault}: left alone, since scripts use this name for other things too")
         return None
     raise ScriptError(f"{name}: {fault}")
 
