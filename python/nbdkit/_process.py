@@ -16,15 +16,32 @@ def start(stdio_safe: bool) -> None:
     if not stdio_safe:
         sys.stdout = sys.__stdout__ = sys.stderr
         sys.stdin = sys.__stdin__ = open(os.devnull)
-    os.register_at_fork(after_in_child=_forget_children)
 
 
-def _forget_children() -> None:
-    # Processes that were started before nbdkit went into the background are its parent's children, not its own:
-    # multiprocessing would try to join them at exit, and fail. It has no public way to say so.
-    processes = sys.modules.get("multiprocessing.process")
-    if processes is not None:
-        getattr(processes, "_children", set()).clear()
+def forked() -> None:
+    """This process is the server gone into the background: see to the processes that were started before.
+
+    They are its siblings, not its children, so that multiprocessing would fail to join them at exit. It would also
+    terminate the daemonic ones, which is done here instead. It has no public way to say so.
+    """
+    children = getattr(sys.modules.get("multiprocessing.process"), "_children", set())
+    for child in children:
+        if child.daemon:
+            try:
+                # Unlike a process id, this cannot come to mean another process.
+                atexit.register(_terminate, os.pidfd_open(child.pid))
+            except OSError:  # it has ended already
+                pass
+    children.clear()
+
+
+def _terminate(pidfd: int) -> None:
+    import signal
+
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
 
 
 def flush() -> None:

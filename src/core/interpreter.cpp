@@ -109,6 +109,12 @@ bool import_package(const Server& server, const fs::path& folder) {
   return true;
 }
 
+// A function of nbdkit._process whose failure nobody could act on.
+template <typename... Arguments>
+void call_process(const char* name, const char* format = nullptr, Arguments... arguments) noexcept {
+  if (!Ref::take(PyObject_CallMethod(the_package->process.get(), name, format, arguments...))) PyErr_Clear();
+}
+
 void before_fork() {
   if (!fork_expected || pthread_equal(pthread_self(), main_thread) == 0) return;
   forking = threads::attach_for_fork();
@@ -119,18 +125,13 @@ void after_fork_in_child() {
   if (!forking) return;
   forking = false;
   PyOS_AfterFork_Child();
+  call_process("forked");
   threads::detach_after_fork();
 }
 
 // The parent only waits or exits. It keeps the GIL, so that the script's threads go on in the child's process or
 // not at all.
 void after_fork_in_parent() {}
-
-// A function of nbdkit._process whose failure nobody could act on.
-template <typename... Arguments>
-void call_process(const char* name, const char* format = nullptr, Arguments... arguments) noexcept {
-  if (!Ref::take(PyObject_CallMethod(the_package->process.get(), name, format, arguments...))) PyErr_Clear();
-}
 
 }  // namespace
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon import daemonise as daemonise
 from harness import Server, nbdkit, serving, write_script
 
 Serve = Callable[..., Server]
