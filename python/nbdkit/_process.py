@@ -44,6 +44,12 @@ def _terminate(pidfd: int) -> None:
         pass
 
 
+def serving() -> None:
+    """The server is about to serve: nbdkit has sent standard output to /dev/null, so that print() goes to the log."""
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = sys.stderr
+
+
 def flush() -> None:
     """Write out what was printed or logged: nbdkit may redirect the streams or exit next."""
     for stream in (sys.stdout, sys.stderr):

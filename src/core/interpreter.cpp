@@ -184,6 +184,10 @@ void expect_fork() noexcept { fork_expected = true; }
 void forked() noexcept {
   fork_expected = false;
   is_serving = true;
+  {
+    const Attach attach;
+    call_process("serving");
+  }
   if (shutdown_asked) first_server->shutdown();
 }
 
