@@ -72,6 +72,7 @@ class Script {
   const std::span<const Callback> callbacks_;
   Ref module_;
   std::vector<Ref> table_;
+  std::vector<std::string> warnings_;  // that the log has had
   int api_version_ = 1;
   std::optional<std::string> magic_config_key_;
 };

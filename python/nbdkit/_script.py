@@ -8,7 +8,7 @@ This module is on every server's start-up path: `inspect`, `difflib` and `traceb
 import os
 import sys
 from collections.abc import Callable, Iterable
-from types import FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 from ._errors import ScriptError
 
@@ -69,6 +69,10 @@ def load(name: str) -> ModuleType:
 def _standard_input() -> bytes:
     import linecache
 
+    import _nbdkit
+
+    if hasattr(_nbdkit, "stdio_safe") and not _nbdkit.stdio_safe():
+        raise ScriptError("cannot read the script from standard input: with -s that is the client's connection")
     if sys.stdin is None or sys.stdin.closed:
         raise ScriptError("cannot read the script from standard input: it is not open")
     source = sys.stdin.buffer.read()
@@ -116,13 +120,21 @@ def _resolve(script: ModuleType, name: str, need: int, may_yield: bool, paramete
     fault = _fault(callback, name, may_yield, parameters)
     if fault is None:
         return callback  # type: ignore[no-any-return]
-    own = isinstance(callback, FunctionType) and callback.__globals__ is vars(script)
+    own = _own(script, callback)
     if need == ADDED or need == SHARED and not own:
         # An import (`from functools import cache`) is no mistake; the others may be meant as the callback.
-        if own or not callable(callback):
+        if own or not isinstance(callback, (FunctionType, BuiltinFunctionType, type)):
             warnings.append(f"warning: {name}: {fault}: left alone, since scripts use this name for other things too")
         return None
     raise ScriptError(f"{name}: {fault}")
+
+
+def _own(script: ModuleType, callback: object) -> bool:
+    """Whether what runs when this is called was written in the script."""
+    if type(callback).__name__ == "partial":
+        return _own(script, callback.func)  # type: ignore[attr-defined]
+    function, _ = _function(callback)
+    return function is not None and function.__globals__ is vars(script)
 
 
 def _near(script: ModuleType, name: str) -> str:

@@ -157,7 +157,8 @@ py::bytes read_password(const py::object& value) {
     err = errno;
   }
   if (result == -1)
-    raise_os_error(err ? err : EINVAL, "nbdkit.read_password: the password cannot be read; the log says why");
+    raise_os_error(err ? err : EINVAL,
+                   "nbdkit.read_password: cannot read " + describe(value.ptr()) + "; the log says why");
   const Text owned{password, std::free};
   py::bytes secret{password};
   explicit_bzero(password, std::strlen(password));

@@ -66,7 +66,12 @@ bool Script::resolve() noexcept {
     PyObject* const callback = PyList_GET_ITEM(resolved, static_cast<Py_ssize_t>(id));
     table_[id] = callback == Py_None ? Ref{} : Ref::borrow(callback);
   }
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(warnings); ++i) complain("", log_text(PyList_GET_ITEM(warnings, i)));
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(warnings); ++i) {
+    std::string warning = log_text(PyList_GET_ITEM(warnings, i));
+    if (std::ranges::find(warnings_, warning) != warnings_.end()) continue;
+    complain("", warning);
+    warnings_.push_back(std::move(warning));
+  }
   return true;
 }
 

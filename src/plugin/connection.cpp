@@ -139,7 +139,9 @@ int can_fast_zero(void* h) noexcept {
 }
 
 int can_fua(void* h) noexcept {
-  return ask_level(id::can_fua, h, has(id::flush) ? NBDKIT_FUA_EMULATE : NBDKIT_FUA_NONE);
+  const int level = ask_level(id::can_fua, h, has(id::flush) ? NBDKIT_FUA_EMULATE : NBDKIT_FUA_NONE);
+  // The writes of version 1 have no flags to tell it by, so that only a flush can do what the client asks for.
+  return version_1() && level == NBDKIT_FUA_NATIVE && has(id::flush) ? NBDKIT_FUA_EMULATE : level;
 }
 
 int can_cache(void* h) noexcept {

@@ -71,6 +71,7 @@ class Server:
         self.socket = folder / "nbd.sock"
         self.uri = f"nbd+unix:///?socket={self.socket}"
         self.logfile = folder / "nbdkit.log"
+        self.killed = False
         self.connections: weakref.WeakSet[nbd.NBD] = weakref.WeakSet()
         pidfile = folder / "nbdkit.pid"
         command = ["nbdkit", "-f", "-U", str(self.socket), "-P", str(pidfile), *(["-v"] if verbose else []),
@@ -120,6 +121,7 @@ class Server:
 
     def stop(self, sign: int = signal.SIGTERM, timeout: float = TIMEOUT) -> int:
         """Ask it to end (or kill it) and return its exit status; failing to end in time is an error."""
+        self.killed = sign == signal.SIGKILL
         if self.process.poll() is None:
             self.process.send_signal(sign)
         try:
@@ -132,19 +134,19 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, script: Path | str, *arguments: object, **settings: object) -> Iterator[Server]:
-    """Serve a script until the block ends. A server that died meanwhile of a signal of its own fails the test."""
+    """Serve a script until the block ends. A server that dies of a signal that is not stop()'s fails the test."""
     server = Server(folder, script, *arguments, **settings)  # type: ignore[arg-type]
     try:
         yield server
     finally:
-        died = server.process.poll()
         # nbdkit ends when its clients have gone; a failed test's traceback still holds its handles.
         for h in server.connections:
             if h.aio_is_ready():
                 h.shutdown()
+        killed = server.killed
         status = server.stop()
         print(f"--- nbdkit's log, exit status {status}\n{server.log()}")
-        assert died is None or died >= 0, f"nbdkit died of signal {-died}:\n{server.log()}"
+        assert killed or status >= 0, f"nbdkit died of signal {-status}:\n{server.log()}"
 
 
 def extents(h: nbd.NBD, count: int, offset: int, flags: int = 0) -> list[tuple[int, int]]:
