@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -76,8 +77,10 @@ bool initialize(const Server& server) {
   PyConfig config;
   PyConfig_InitPythonConfig(&config);
   config.parse_argv = 0;
-  // Signals are the server's.
+  // Signals are the server's, but for two that are errors in Python: a closed pipe and too large a file.
   config.install_signal_handlers = 0;
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   PyStatus status = PyConfig_SetBytesString(&config, &config.executable, executable(server).c_str());
   if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
   PyConfig_Clear(&config);
@@ -129,8 +132,8 @@ void after_fork_in_child() {
   threads::detach_after_fork();
 }
 
-// The parent only waits or exits. It keeps the GIL, so that the script's threads go on in the child's process or
-// not at all.
+// The parent only waits or exits. It keeps the GIL, so that the script's threads, which are not in the child, stand
+// still in it.
 void after_fork_in_parent() {}
 
 }  // namespace

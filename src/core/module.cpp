@@ -157,8 +157,7 @@ py::bytes read_password(const py::object& value) {
     err = errno;
   }
   if (result == -1)
-    raise_os_error(err ? err : EINVAL,
-                   "nbdkit.read_password: cannot read " + describe(value.ptr()) + "; the log says why");
+    raise_os_error(err ? err : EINVAL, "nbdkit.read_password: the password cannot be read; the log says why");
   const Text owned{password, std::free};
   py::bytes secret{password};
   explicit_bzero(password, std::strlen(password));
@@ -169,8 +168,10 @@ using PathFunction = char* (*)(const char*);
 
 py::str resolved_path(const char* where, PathFunction function, const py::object& value) {
   const std::string name = path(where, value);
+  errno = 0;
   const Text result{function(name.c_str()), std::free};
-  if (!result) raise_os_error(errno, std::string{where} + ": " + std::strerror(errno) + ": " + describe(value.ptr()));
+  const int err = errno ? errno : EINVAL;
+  if (!result) raise_os_error(err, std::string{where} + ": " + std::strerror(err) + ": " + describe(value.ptr()));
   return py::reinterpret_steal<py::str>(PyUnicode_DecodeFSDefault(result.get()));
 }
 

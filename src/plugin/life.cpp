@@ -42,7 +42,9 @@ int load_script(const char* name) noexcept {
   const Attach attach;
   script = Script::load(nbdkit_server(), name, callbacks);
   if (!script || settle_callbacks() == -1) return stop();
-  return start_step(id::load);
+  if (!has(id::load)) return 0;
+  // It may have defined or changed others.
+  return start_step(id::load) == 0 ? settle_callbacks() : -1;
 }
 
 }  // namespace

@@ -9,10 +9,16 @@
 
 namespace nbdkit_python::door {
 
-// The script said that it can do what it has no callback for.
-int missing(std::size_t callback) noexcept {
-  nbdkit_error("%s: %s: the script has no such callback, though its can_%s says that it can", script->name().c_str(),
-               callbacks[callback].name, callback == id::pwrite ? "write" : callbacks[callback].name);
+// A request that the script has promised to take, and has no callback for.
+int missing(std::size_t callback, const char* promise) noexcept {
+  nbdkit_error("%s: %s: the script has no such callback, though its %s promises it", script->name().c_str(),
+               callbacks[callback].name, promise);
+  nbdkit_set_error(EOPNOTSUPP);
+  return -1;
+}
+
+// Asks nbdkit to write zeros instead, or to tell the client that it would not be fast.
+int decline() noexcept {
   nbdkit_set_error(EOPNOTSUPP);
   return -1;
 }
@@ -46,7 +52,7 @@ int pread(void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) n
 }
 
 int pwrite(void* h, const void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  if (!has(id::pwrite)) return missing(id::pwrite);
+  if (!has(id::pwrite)) return missing(id::pwrite, "can_write");
   Call call{*script, id::pwrite};
   // The view is a read-only one.
   View view{const_cast<void*>(buf), count, false};
@@ -62,17 +68,18 @@ int pwrite(void* h, const void* buf, uint32_t count, uint64_t offset, uint32_t f
 }
 
 int flush(void* h, uint32_t flags) noexcept {
-  if (!has(id::flush)) return missing(id::flush);
+  if (!has(id::flush)) return missing(id::flush, "can_flush or can_fua");
   return version_1() ? run(id::flush, handle(h)) : run(id::flush, handle(h), flags);
 }
 
 int trim(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  if (!has(id::trim)) return missing(id::trim);
+  if (!has(id::trim)) return missing(id::trim, "can_trim");
   return version_1() ? run(id::trim, handle(h), count, offset) : run(id::trim, handle(h), count, offset, flags);
 }
 
 int zero(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  if (!has(id::zero)) return missing(id::zero);
+  // The zero of version 1 has no flags to be told that it must be fast or not at all.
+  if (!has(id::zero) || (version_1() && (flags & NBDKIT_FLAG_FAST_ZERO) != 0)) return decline();
   Call call{*script, id::zero};
   const bool may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
   const Ref answer =
@@ -84,7 +91,7 @@ int zero(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
 }
 
 int cache(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  return has(id::cache) ? run(id::cache, handle(h), count, offset, flags) : missing(id::cache);
+  return has(id::cache) ? run(id::cache, handle(h), count, offset, flags) : missing(id::cache, "can_cache");
 }
 
 int extents(void* h, uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents* list) noexcept {
