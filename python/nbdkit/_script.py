@@ -53,7 +53,7 @@ def load(name: str) -> ModuleType:
     try:
         code = compile(source, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
-        raise ScriptError(f"cannot compile the script:\n{_text(error)}") from None
+        raise ScriptError(f"cannot compile the script:\n{_text(error.with_traceback(None))}") from None
     try:
         exec(code, main.__dict__)
     except SystemExit as error:

@@ -34,11 +34,14 @@ std::optional<std::uint64_t> unsigned_item(PyObject* tuple, Py_ssize_t index) no
 
 std::optional<bool> to_bool(PyObject* answer) noexcept {
   const PyNumberMethods* const number = Py_TYPE(answer)->tp_as_number;
-  if (number == nullptr || (number->nb_bool == nullptr && number->nb_index == nullptr)) {
+  const bool has_truth = number != nullptr && number->nb_bool != nullptr;
+  if (!has_truth && PyIndex_Check(answer) == 0) {
     wrong_answer("a bool", answer);
     return {};
   }
-  const int truth = PyObject_IsTrue(answer);
+  // An index without a truth value of its own would count as true, zero or not.
+  const Ref value = has_truth ? Ref::borrow(answer) : Ref::take(PyNumber_Index(answer));
+  const int truth = value ? PyObject_IsTrue(value.get()) : -1;
   if (truth == -1) return {};
   return truth != 0;
 }

@@ -122,8 +122,8 @@ Failure take_failure(int set_error) noexcept {
   std::string message;
   if (deliberate) {
     const Ref text = Ref::take(PyObject_GetAttrString(exception.get(), "strerror"));
-    message = (text ? log_text(text.get()) : std::string{}) + " [" + errno_name(err) + "]";
     PyErr_Clear();
+    message = (text ? log_text(text.get()) : std::string{}) + " [" + errno_name(err) + "]";
   } else if (self_explaining) {
     message = log_text(exception.get());
   } else {

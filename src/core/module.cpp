@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <linux/vm_sockets.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -20,6 +21,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "nbdkit_python/call.hpp"
 #include "nbdkit_python/error.hpp"
@@ -249,15 +251,22 @@ py::object peer_name() {
       const auto* const name = reinterpret_cast<const sockaddr_vm*>(address);
       return py::make_tuple(name->svm_cid, name->svm_port);
     }
-    default:
-      return py::make_tuple(static_cast<int>(address->sa_family), py::bytes{address->sa_data, size});
+    default: {
+      constexpr std::size_t header = offsetof(sockaddr, sa_data);
+      const std::size_t length = std::min<std::size_t>(size, sizeof storage);
+      const char* const data = reinterpret_cast<const char*>(&storage) + header;
+      return py::make_tuple(static_cast<int>(address->sa_family),
+                            py::bytes{data, length > header ? length - header : 0});
+    }
   }
 }
 
-struct Bytes : py::buffer_info {
-  explicit Bytes(const py::buffer& buffer) : py::buffer_info{buffer.request()} {}
-  std::size_t count() const { return static_cast<std::size_t>(size * itemsize); }
-};
+// A copy, since the server wants contiguous memory and a view can be of every other byte.
+py::bytes contiguous(const py::buffer& buffer) {
+  auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromObject(buffer.ptr()));
+  if (!bytes) throw py::error_already_set();
+  return bytes;
+}
 
 std::string prefix_text(const char* where, const py::object& prefix) {
   return prefix.is_none() ? std::string{} : text(where, prefix);
@@ -319,9 +328,10 @@ void define_basics(py::module_& m) {
     m.def(
         "debug_hexdump",
         [](const py::buffer& buf, const py::object& prefix, std::uint64_t start) {
-          const Bytes bytes{buf};
+          const py::bytes copy = contiguous(buf);
+          const std::string_view bytes = copy;
           const std::string p = prefix_text("nbdkit.debug_hexdump: prefix", prefix);
-          server().debug_hexdump(bytes.ptr, bytes.count(), prefix.is_none() ? nullptr : p.c_str(), start);
+          server().debug_hexdump(bytes.data(), bytes.size(), prefix.is_none() ? nullptr : p.c_str(), start);
         },
         py::arg("buf"), py::arg("prefix") = py::none(), py::arg("start") = 0,
         "debug_hexdump(buf, prefix=None, start=0)\n\nLog bytes in hexadecimal if nbdkit is verbose; start: the offset "
@@ -330,12 +340,13 @@ void define_basics(py::module_& m) {
     m.def(
         "debug_hexdiff",
         [](const py::buffer& buf1, const py::buffer& buf2, const py::object& prefix, std::uint64_t start) {
-          const Bytes one{buf1}, two{buf2};
-          if (one.count() != two.count())
+          const py::bytes first = contiguous(buf1), second = contiguous(buf2);
+          const std::string_view one = first, two = second;
+          if (one.size() != two.size())
             raise(PyExc_ValueError, "nbdkit.debug_hexdiff: expected two buffers of one size, got " +
-                                        std::to_string(one.count()) + " and " + std::to_string(two.count()) + " bytes");
+                                        std::to_string(one.size()) + " and " + std::to_string(two.size()) + " bytes");
           const std::string p = prefix_text("nbdkit.debug_hexdiff: prefix", prefix);
-          server().debug_hexdiff(one.ptr, two.ptr, one.count(), prefix.is_none() ? nullptr : p.c_str(), start);
+          server().debug_hexdiff(one.data(), two.data(), one.size(), prefix.is_none() ? nullptr : p.c_str(), start);
         },
         py::arg("buf1"), py::arg("buf2"), py::arg("prefix") = py::none(), py::arg("start") = 0,
         "debug_hexdiff(buf1, buf2, prefix=None, start=0)\n\nLog where two buffers of one size differ, if nbdkit is "

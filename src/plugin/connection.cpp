@@ -2,11 +2,19 @@
 // What a client asks before its first request: exports, sizes and abilities.
 //
 // A callback that the script does not have gets its default here, without a look at Python.
+#include <unordered_set>
+
 #include "door.hpp"
 #include "nbdkit_python/convert.hpp"
 #include "nbdkit_python/error.hpp"
 
 namespace nbdkit_python::door {
+namespace {
+
+// Those that are open; the GIL guards it. Never destroyed, as the script.
+auto& connections = *new std::unordered_set<Connection*>;
+
+}  // namespace
 
 int preconnect(int readonly) noexcept { return has(id::preconnect) ? run(id::preconnect, readonly != 0) : 0; }
 
@@ -51,7 +59,7 @@ const char* default_export(int readonly, int is_tls) noexcept {
 void* open(int readonly) noexcept {
   Call call{*script, id::open};
   Ref handle = call.invoke(readonly != 0);
-  if (handle && to_nothing(handle.get())) return new Connection{std::move(handle), {}};
+  if (handle && to_nothing(handle.get())) return *connections.insert(new Connection{std::move(handle), {}}).first;
   call.fail();
   return nullptr;
 }
@@ -59,8 +67,14 @@ void* open(int readonly) noexcept {
 void close(void* connection) noexcept {
   const std::unique_ptr<Connection> owned{static_cast<Connection*>(connection)};
   const Attach attach;
+  connections.erase(owned.get());
   if (has(id::close)) run(id::close, owned->handle.get());
   owned->handle = Ref{};
+}
+
+void close_all() noexcept {
+  const Attach attach;
+  while (!connections.empty()) close(*connections.begin());
 }
 
 const char* export_description(void* h) noexcept {

@@ -85,6 +85,9 @@ int can_fast_zero(void* h) noexcept;
 int can_fua(void* h) noexcept;
 int can_cache(void* h) noexcept;
 
+// For connections that nbdkit has not closed: it leaves that out when it is told to end.
+void close_all() noexcept;
+
 // request.cpp: reads, writes and their kin.
 int pread(void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept;
 int pwrite(void* h, const void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept;

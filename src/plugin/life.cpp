@@ -61,6 +61,7 @@ void load() noexcept {
 void unload() noexcept {
   if (script) {
     const Attach attach;
+    close_all();
     if (has(id::unload)) {
       run(id::unload);
       interpreter::ran(script->callback(id::unload));
@@ -160,6 +161,7 @@ int after_fork() noexcept {
 }
 
 void cleanup() noexcept {
+  close_all();
   if (!has(id::cleanup)) return;
   const Attach attach;
   run(id::cleanup);
