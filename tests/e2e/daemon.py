@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,7 +26,10 @@ class Daemon(Server):
 
     def __init__(self, folder: Path, script: Path, *arguments: object, options: tuple[str, ...] = (),
                  cwd: Path | None = None) -> None:
+        # Not Server's own: this one does not stay in the foreground.
         self.folder = folder
+        self.killed = False
+        self.connections = weakref.WeakSet()
         self.socket = folder / "nbd.sock"
         self.uri = f"nbd+unix:///?socket={self.socket}"
         self.logfile = folder / "nbdkit.log"

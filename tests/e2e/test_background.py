@@ -18,7 +18,7 @@ def test_a_daemonic_process_ends_with_the_server(daemonise: Daemonise) -> None:
 
         def config(key, value):
             global process
-            process = multiprocessing.Process(target=time.sleep, args=(600,), daemon=True)
+            process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,), daemon=True)
             process.start()
 
 

@@ -171,7 +171,7 @@ ERRORS = [
     *((f"parse_size('{text}')", f"ValueError: .*{text}") for text in ("", "abc", "-1", "1Q", "9E", "1 K x")),
     *((f"parse_bool('{text}')", f"ValueError: .*{text}") for text in ("", "maybe", "2", "yess")),
     *((f"parse_delay('delay', '{text}')", f"ValueError: .*delay.*{text}")
-      for text in ("", "soon", "-1", "1h", "ms", "nan", "1e30s")),
+      for text in ("", "soon", "-1", "1h", "ms", "nan")),
     *((f"parse_probability('chance', '{text}')", f"ValueError: .*chance.*{re.escape(text)}")
       for text in ("", "often", "-1", "1:0", "inf", "nan", "1:", "50%%")),
     *((f"{call}", "TypeError: .") for call in (
@@ -275,7 +275,8 @@ def test_shutdown_before_the_first_connection(tmp_path: Path, when: str, options
 ])
 def test_debug(evaluator: Server, ask: Ask, argument: str, line: str) -> None:
     assert ask(f"nbdkit.debug({argument})") == "None"
-    evaluator.wait_for_log(rf"debug: {re.escape(line)}$")
+    # Later servers escape what is not ASCII.
+    evaluator.wait_for_log(f"debug: {re.escape(line).replace('é', r'(é|.xc3.xa9)')}$")
 
 
 @pytest.mark.parametrize("argument", [r"'\udcff'", r"b'\xff'", r"'a\0b'", r"b'a\0b'", "'x' * 100_000"])
