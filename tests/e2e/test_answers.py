@@ -204,8 +204,8 @@ def test_answer_as_the_client_sees_it(serve: Serve, callback: str) -> None:
     assert {answer: ask(server.connect(answer, full_info=True)) for answer in answers} == answers
 
 
-@pytest.mark.parametrize("number, name", enumerate([
-    "SERIALIZE_CONNECTIONS", "SERIALIZE_ALL_REQUESTS", "SERIALIZE_REQUESTS", "PARALLEL"]))
+@pytest.mark.parametrize("number, name", list(enumerate([
+    "SERIALIZE_CONNECTIONS", "SERIALIZE_ALL_REQUESTS", "SERIALIZE_REQUESTS", "PARALLEL"])))
 def test_thread_model(serve: Serve, number: int, name: str) -> None:
     server = serve(script("v2-buf", {"thread_model()": f"nbdkit.THREAD_MODEL_{name}"}), verbose=True)
     assert f"using thread model: {name.lower()}\n" in server.log()

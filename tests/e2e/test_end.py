@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from pathlib import Path
+
+import nbd
 
 from conftest import Serve
 from disks import disk
@@ -27,7 +30,8 @@ def test_every_open_has_its_close(serve: Serve, tmp_path: Path) -> None:
     clients = [server.connect(name) for name in ("one", "two")]
     server.process.send_signal(signal.SIGTERM)
     for client in clients:
-        client.shutdown()
+        with suppress(nbd.Error):  # later servers do not wait for them
+            client.shutdown()
     assert server.stop() == 0
     calls = (tmp_path / "calls").read_text().splitlines()
     assert sorted(calls[:-1]) == ["closed one", "closed two", "freed one", "freed two"]

@@ -106,6 +106,10 @@ TEST_F(ConvertTest, NotAnInt) {
   EXPECT_EQ(refusal("-1", size), expected(wanted + "int -1"));
   EXPECT_EQ(refusal("2 ** 63", size), expected(wanted + "int 9223372036854775808"));
   EXPECT_EQ(refusal("10 ** 5000", size), expected(wanted + "int"));
+  const auto any = [](PyObject* answer) { return to_int(answer, int64_low, int64_high); };
+  EXPECT_TRUE(
+      refusal("10 ** 30", any).starts_with(expected("an int from -9223372036854775808 to 9223372036854775807")));
+  EXPECT_TRUE(refusal("-2 ** 63 - 1", any).starts_with(expected("an int from ")));
   EXPECT_EQ(refusal("4", small), expected("an int from 0 to 3, got int 4"));
   EXPECT_EQ(refusal("-10 ** 30", small), expected("an int from 0 to 3, got int -1" + std::string(30, '0')));
   EXPECT_EQ(refusal("Fails()", small), "KeyError: 'no'");

@@ -146,6 +146,21 @@ TEST(End, WaitsForThreadsThatAreEnding) {
     });
 }
 
+TEST(End, DoesNotWaitForThreadsThatHaveEnded) {
+  in_child([] {
+    ASSERT_TRUE(interpreter::hold(fake_server()));
+    for (int i = 0; i < 3; ++i) {
+      ServerThread thread;
+      thread.end();
+      thread.join();
+    }
+    const auto start = std::chrono::steady_clock::now();
+    interpreter::release();
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds{900})
+        << "it waits for a second at most";
+  });
+}
+
 TEST(End, ThreadsMayEndAfterIt) {
   in_child([] {
     ASSERT_TRUE(interpreter::hold(fake_server()));

@@ -117,6 +117,13 @@ TEST_F(ErrorTest, TracebackHasTheCause) {
   EXPECT_CONTAINS(message, "OSError: [Errno 5] text");
 }
 
+// As when there is no memory for one.
+TEST_F(ErrorTest, WithoutATraceback) {
+  run("import traceback\nwas = traceback.format_exception\ntraceback.format_exception = lambda error: 1 / 0");
+  EXPECT_EQ(message_of("raise ValueError('text')"), "ValueError: text");
+  run("traceback.format_exception = was");
+}
+
 TEST_F(ErrorTest, ScriptErrorSaysItAll) {
   EXPECT_EQ(message_of("import nbdkit._errors\nraise nbdkit._errors.ScriptError('expected this, got that')"),
             "expected this, got that");
@@ -188,10 +195,13 @@ TEST_F(ErrorTest, KeepsNoReferenceToTheException) {
   run("error, other = nbdkit.Error(28, 'x'), ValueError('x')");
   for (const char* const name : {"error", "other"}) {
     const Ref exception = value(name);
-    keeps_references(exception.get(), [&] {
-      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.get())), exception.get());
+    auto* const type = reinterpret_cast<PyObject*>(Py_TYPE(exception.get()));
+    const auto fail = [&] {
+      PyErr_SetObject(type, exception.get());
       EXPECT_FALSE(take_failure(0).message.empty());
-    });
+    };
+    keeps_references(exception.get(), fail);
+    keeps_references(type, fail);
   }
 }
 

@@ -148,7 +148,7 @@ TEST_F(ScriptTest, Summary) {
   EXPECT_EQ(load("'''\n  \tA caf\xC3\xA9.\n\nMore of it.\n'''")->summary(), "A café.");
   EXPECT_EQ(load("''' \n\n '''")->summary(), "");
   EXPECT_EQ(load("''")->summary(), "");
-  EXPECT_EQ(load("'''A \\ud800 \\0.'''")->summary(), "A \\ud800 \\x00.");
+  EXPECT_EQ(load("__doc__ = 'A \\ud800 \\0.'")->summary(), "A \\ud800 \\x00.");
   EXPECT_EQ(load("__doc__ = 3")->summary(), std::nullopt);
 }
 
