@@ -82,9 +82,16 @@ class Nginx:
         self.process.terminate()
         self.process.wait(TIMEOUT)
 
-    def requests(self) -> list[list[str]]:
-        """What it was asked: (connection, method, target, status, range) of each request."""
-        return [line.split() for line in (self.folder / "requests.log").read_text().splitlines()]
+    def requests(self, count: int) -> list[list[str]]:
+        """What it was asked: (connection, method, target, status, range) of each request, once there are so many.
+
+        nginx writes a request down when it has answered it.
+        """
+        deadline = time.monotonic() + TIMEOUT
+        while len(lines := (self.folder / "requests.log").read_text().splitlines()) < count:
+            assert time.monotonic() < deadline, f"expected {count} requests, got {lines}"
+            time.sleep(0.01)
+        return [line.split() for line in lines]
 
 
 @pytest.fixture
@@ -110,12 +117,12 @@ def test_web_whole_disk(serve: Serve, nginx: Nginx, tmp_path: Path) -> None:
 def test_web_fetches_what_is_read_over_one_connection_for_each_client(serve: Serve, nginx: Nginx) -> None:
     server = serve(WEB, f"url={nginx.url}/disk.img?a=%20b&c")
     run("nbdinfo", "--size", server.uri)
-    assert [request[1:] for request in nginx.requests()] == [["HEAD", "/disk.img?a=%20b&c", "200", "-"]]
+    assert [request[1:] for request in nginx.requests(1)] == [["HEAD", "/disk.img?a=%20b&c", "200", "-"]]
     one, two = server.connect(), server.connect()
     reads = [(one, 1, 0), (one, 70000, 99999), (two, 10, 5), (one, 100, SIZE - 100), (two, 4096, 4096)]
     for disk, count, offset in reads:
         assert disk.pread(count, offset) == IMAGE[offset : offset + count]
-    asked = nginx.requests()[1:]
+    asked = nginx.requests(1 + len(reads))[1:]
     assert [request[3:] for request in asked] == [["206", f"bytes={at}-{at + count - 1}"] for _, count, at in reads]
     connections = [request[0] for request in asked]
     assert connections == [connections[n] for n in (0, 0, 2, 0, 2)]
@@ -128,7 +135,7 @@ def test_web_connection_dropped_while_idle(serve: Serve, nginx: Nginx) -> None:
     for offset in (0, 1000):
         assert disk.pread(1000, offset) == IMAGE[offset : offset + 1000]
         time.sleep(0.3)
-    assert len({request[0] for request in nginx.requests()[1:]}) == 2
+    assert len({request[0] for request in nginx.requests(3)[1:]}) == 2
     assert server.log() == ""
 
 
