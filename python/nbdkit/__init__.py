@@ -9,6 +9,31 @@ raises an AttributeError that says so.
 from ._constants import *  # noqa: F403
 from ._errors import Error as Error
 
+
+# Two parsers that older servers lack; a newer one's own takes their place below. What does the work is loaded when it
+# is needed, so that `import nbdkit` stays light. The parameters are called as the server's are.
+
+
+def parse_probability(what: str, str: str) -> float:  # noqa: A002
+    """A probability such as `0.25`, `25%`, `1:4` or `1/4`, as a float from 0.0 up.
+
+    what: the parameter's name, for the message of the ValueError that anything else raises.
+    """
+    from . import _parse
+
+    return _parse.probability(what, str)
+
+
+def parse_delay(what: str, str: str) -> tuple[int, int]:  # noqa: A002
+    """A delay such as `5` or `5s` (seconds), `2.5s`, `100ms`, `20us` or `30ns`, as (seconds, nanoseconds).
+
+    what: the parameter's name, for the message of the ValueError that anything else raises.
+    """
+    from . import _parse
+
+    return _parse.delay(what, str)
+
+
 try:
     from _nbdkit import *  # noqa: F403
 except ModuleNotFoundError:
@@ -28,16 +53,8 @@ _SINCE = {
     "timestamp": "1.48",
 }
 
-# These the package can do by itself where the server cannot; like all else that is not always needed, they are
-# loaded when they are used, so that `import nbdkit` stays light.
-_PARSERS = {"parse_delay", "parse_probability"}
-
 
 def __getattr__(name: str) -> object:
-    if name in _PARSERS:
-        from . import _parse
-
-        return getattr(_parse, name)
     if not _SERVER and not name.startswith("_"):
         raise AttributeError(f"nbdkit.{name}: not here: this is not an nbdkit server's process", name=name)
     if name in _SINCE:

@@ -168,7 +168,7 @@ LISTS = disk("""
     import _nbdkit
 
     def dump_plugin():
-        names = {name for name in dir(nbdkit) if not name.startswith("_")} | nbdkit._PARSERS
+        names = {name for name in dir(nbdkit) if not name.startswith("_")}
         constants = {name: getattr(nbdkit, name) for name in names if name.isupper()}
         functions = {name: getattr(nbdkit, name).__doc__.split("\\n")[0] if hasattr(_nbdkit, name) else None
                      for name in names if name.islower()}
