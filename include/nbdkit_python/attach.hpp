@@ -7,7 +7,7 @@
 
 #include "python.hpp"
 
-namespace [[gnu::visibility("default")]] nbdkit_python {
+namespace nbdkit_python {
 
 class Call;
 class Exporter;

@@ -10,7 +10,7 @@
 #include "attach.hpp"
 #include "ref.hpp"
 
-namespace [[gnu::visibility("default")]] nbdkit_python {
+namespace nbdkit_python {
 
 class [[nodiscard]] View {
  public:

@@ -15,7 +15,7 @@
 #include "convert.hpp"
 #include "script.hpp"
 
-namespace [[gnu::visibility("default")]] nbdkit_python {
+namespace nbdkit_python {
 
 class [[nodiscard]] Call : Attach {
  public:

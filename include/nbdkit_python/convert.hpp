@@ -11,7 +11,7 @@
 
 #include "ref.hpp"
 
-namespace [[gnu::visibility("default")]] nbdkit_python {
+namespace nbdkit_python {
 
 // Arguments of a callback. A parameter's key or value may hold any bytes: they arrive as the file system's names do.
 inline Ref to_python(PyObject* object) noexcept { return Ref::borrow(object); }

@@ -9,7 +9,7 @@
 #include "ref.hpp"
 #include "server.hpp"
 
-namespace [[gnu::visibility("default")]] nbdkit_python {
+namespace nbdkit_python {
 
 struct Failure {
   int err;              // for the client; something that NBD can express

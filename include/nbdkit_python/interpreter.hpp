@@ -7,7 +7,7 @@
 #include "ref.hpp"
 #include "server.hpp"
 
-namespace [[gnu::visibility("default")]] nbdkit_python {
+namespace nbdkit_python {
 
 // What the core needs of the `nbdkit` package; valid while the interpreter is held.
 struct Package {

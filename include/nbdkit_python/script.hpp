@@ -12,7 +12,7 @@
 #include "ref.hpp"
 #include "server.hpp"
 
-namespace [[gnu::visibility("default")]] nbdkit_python {
+namespace nbdkit_python {
 
 constexpr int max_api_version = 2;
 

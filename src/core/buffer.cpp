@@ -7,7 +7,6 @@
 // never a read of another request's data.
 #include "nbdkit_python/buffer.hpp"
 
-#include <string>
 #include <utility>
 
 #include "nbdkit_python/error.hpp"
@@ -78,8 +77,8 @@ bool collected(PyObject* gc, const Exporter* exporter) noexcept {
   return false;
 }
 
-// Takes the memory away from the memoryviews that are left. One that something else has been made from (a numpy
-// array, say) cannot be released.
+// Takes the memory away from the memoryviews that are left. What is beyond reach is an object that was made from one
+// and has the address itself, such as an array of ctypes or numpy.
 void revoke(PyObject* gc, Exporter* exporter) noexcept {
   const Ref objects = Ref::take(PyObject_CallMethod(gc, "get_objects", nullptr));
   for (Py_ssize_t i = 0; objects && i < PyList_GET_SIZE(objects.get()); ++i) {
@@ -97,9 +96,9 @@ bool take_back(Exporter* exporter) noexcept {
   if (!gc) return false;
   if (collected(gc.get(), exporter)) return true;
   revoke(gc.get(), exporter);
-  script_error(std::string{"the request's buffer is still in use after the callback: what should last longer must be "
-                           "a copy, bytes(buf)"} +
-               (exporter->views == 0 ? "" : " (an object made from the buffer, such as an array, still holds it)"));
+  script_error(
+      "the request's buffer is still in use after the callback: what lasts longer must be a copy, bytes(buf), or an "
+      "object made from a copy");
   return false;
 }
 

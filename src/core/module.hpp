@@ -6,6 +6,6 @@
 
 namespace nbdkit_python {
 
-PyObject* module_init();
+[[gnu::visibility("hidden")]] PyObject* module_init();
 
 }  // namespace nbdkit_python

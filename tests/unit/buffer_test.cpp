@@ -34,8 +34,8 @@ class BufferTest : public PythonTest {
   Py_ssize_t allocated() { return PyLong_AsSsize_t(value("__import__('sys').getallocatedblocks()").get()); }
 
   static constexpr const char* still_used =
-      "ScriptError: the request's buffer is still in use after the callback: what should last longer must be a copy, "
-      "bytes(buf)";
+      "ScriptError: the request's buffer is still in use after the callback: what lasts longer must be a copy, "
+      "bytes(buf), or an object made from a copy";
 
   char data_[16] = "0123456789abcde";
 };
@@ -130,11 +130,9 @@ TEST_F(BufferTest, GoneWithTheException) {
 // These hold the memory itself: that cannot be taken from them, only told.
 TEST_F(BufferTest, ObjectsMadeFromTheBuffer) {
   run("import pickle");
-  const std::string holds =
-      std::string{still_used} + " (an object made from the buffer, such as an array, still holds it)";
-  EXPECT_EQ(after("kept.append(pickle.PickleBuffer(buf))"), holds);
+  EXPECT_EQ(after("kept.append(pickle.PickleBuffer(buf))"), still_used);
   // The views beside it are gone all the same.
-  EXPECT_EQ(after("part = buf[1:]\nkept.append(pickle.PickleBuffer(buf))"), holds);
+  EXPECT_EQ(after("part = buf[1:]\nkept.append(pickle.PickleBuffer(buf))"), still_used);
   EXPECT_EQ(raised_by("part[0]"), "ValueError: operation forbidden on released memoryview object");
   // They are let go of after all; nothing of ours minds.
   run("kept.clear()");
@@ -148,8 +146,8 @@ TEST_F(BufferTest, Arrays) {
   run("import ctypes");
   EXPECT_EQ(after("array = (ctypes.c_char * 16).from_buffer(buf)\narray[0] = b'!'\ndel array"), "");
   EXPECT_EQ(data_[0], '!');
-  EXPECT_TRUE(after("kept.append((ctypes.c_char * 16).from_buffer(buf))").starts_with(still_used));
-  EXPECT_TRUE(after("kept.append((ctypes.c_char * 8).from_buffer(buf, 8))").starts_with(still_used));
+  EXPECT_EQ(after("kept.append((ctypes.c_char * 16).from_buffer(buf))"), still_used);
+  EXPECT_EQ(after("kept.append((ctypes.c_char * 8).from_buffer(buf, 8))"), still_used);
 }
 
 // The object behind the memoryview is in the script's reach; its memory is not, once the callback is over.
