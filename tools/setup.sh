@@ -43,12 +43,13 @@ without_starting_services() {
     return $status
 }
 
-# An incremental build in build/, silent when there is nothing to do.
+# build [FOLDER COMPILER]: an incremental build, silent when there is nothing to do.
 build() {
-    if [ ! -e "$root/build/build.ninja" ]; then
-        echo "Building in $root/build" >&2
-        cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-            -DCMAKE_CXX_COMPILER=/usr/bin/g++ -DPython_EXECUTABLE=/usr/bin/python3 >&2
+    local folder=$root/${1:-build} compiler=${2:-g++}
+    if [ ! -e "$folder/build.ninja" ]; then
+        echo "Building in $folder" >&2
+        cmake -S "$root" -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+            -DCMAKE_CXX_COMPILER="/usr/bin/$compiler" -DPython_EXECUTABLE=/usr/bin/python3 >&2
     fi
-    cmake --build "$root/build" -- --quiet | sed '/^ninja: no work to do\.$/d' >&2
+    cmake --build "$folder" -- --quiet | sed '/^ninja: no work to do\.$/d' >&2
 }
