@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # The core's headers, from the lowest room to the highest. module.hpp declares what the interpreter registers; all else
-# of module is in module.cpp, which stands on everything.
+# in its folder stands on everything.
 ROOMS = [
     {"python.hpp"},
     {"attach.hpp", "ref.hpp", "server.hpp", "module.hpp"},
@@ -31,7 +31,7 @@ HIGHEST = len(ROOMS) - 1
 # Whose headers they are, and the only place that may include them.
 ALLOWED = {
     r"Python\.h": "include/nbdkit_python/python.hpp",
-    r"pybind11/.*": "src/core/module.cpp",
+    r"pybind11/.*": "src/core/module/",
     r"nbdkit-plugin\.h": "src/plugin/",
     r"nbdkit-filter\.h": "src/filter/",
     r"nbdkit-.*": "nbdkit's own headers",
@@ -66,8 +66,8 @@ def is_core(path: Path) -> bool:
 
 def room(path: Path) -> int | None:
     """Where one of the core's own files is; None: the rooms above do not have it."""
-    if path.name == "module.cpp":
-        return HIGHEST
+    if path.parent.name == "module" and path.name != "module.hpp":
+        return HIGHEST + 1
     return ROOM.get(path.with_suffix(".hpp").name)
 
 

@@ -154,7 +154,7 @@ def _fault(callback: object, name: str, may_yield: bool, parameters: str) -> str
     if flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
         return f"expected a plain function, got `async def {name}`: a callback cannot be asynchronous"
     if flags & _CO_GENERATOR and not may_yield:
-        return "expected a plain function, got a generator: a function with `yield` in it does not run when it is called"
+        return "expected a plain function, got a generator: a call of a function with `yield` does not run it"
     if not _fits(callback, function, bound, parameters.count(",") + 1 if parameters else 0):
         return f"expected {name}({parameters}), got {name}{_signature(callback)}"
     return None

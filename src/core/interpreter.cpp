@@ -18,7 +18,7 @@
 #include <memory>
 #include <string>
 
-#include "module.hpp"
+#include "module/module.hpp"
 #include "nbdkit_python/attach.hpp"
 #include "nbdkit_python/error.hpp"
 

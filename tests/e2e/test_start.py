@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a script meets before its server serves: load() that defines callbacks, and signals that are errors in Python."""
+"""What a script meets before its server serves: load() that defines callbacks, and what is an error in Python."""
 
 from __future__ import annotations
 
