@@ -115,8 +115,7 @@ TEST_F(ResolveTest, Asynchronous) {
 
 TEST_F(ResolveTest, Generators) {
   EXPECT_EQ(fault("def close(h): yield"),
-            "close: expected a plain function, got a generator: a function with `yield` in it does not run when it is "
-            "called");
+            "close: expected a plain function, got a generator: a call of a function with `yield` does not run it");
   EXPECT_CONTAINS(fault("class C:\n    def m(self, h): yield\nclose = C().m"), "got a generator");
   EXPECT_TRUE(has("def items(): yield 1", id::items));
 }
