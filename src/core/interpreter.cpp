@@ -8,7 +8,6 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <csignal>
@@ -20,7 +19,6 @@
 
 #include "module/module.hpp"
 #include "nbdkit_python/attach.hpp"
-#include "nbdkit_python/error.hpp"
 
 namespace nbdkit_python::interpreter {
 namespace {
