@@ -51,6 +51,16 @@ std::optional<Export> to_export(PyObject* item) noexcept;
 // refused, though it can be iterated over.
 Ref to_iterator(PyObject* answer, const char* expected) noexcept;
 
+// take(item) for each of an answer's items, until it says false. True: all were taken, and the iterator did not raise.
+template <typename Take>
+bool for_each(PyObject* answer, const char* expected, const Take& take) noexcept {
+  const Ref iterator = to_iterator(answer, expected);
+  if (!iterator) return false;
+  while (const Ref item = Ref::take(PyIter_Next(iterator.get())))
+    if (!take(item.get())) return false;
+  return PyErr_Occurred() == nullptr;
+}
+
 // Copies the first `count` bytes of a bytes-like object.
 bool copy_bytes(PyObject* answer, void* buf, std::uint32_t count) noexcept;
 

@@ -131,9 +131,7 @@ def _resolve(script: ModuleType, name: str, need: int, may_yield: bool, paramete
 
 def _own(script: ModuleType, callback: object) -> bool:
     """Whether what runs when this is called was written in the script."""
-    if type(callback).__name__ == "partial":
-        return _own(script, callback.func)  # type: ignore[attr-defined]
-    function, _ = _function(callback)
+    function, _ = _function(_called(callback))
     return function is not None and function.__globals__ is vars(script)
 
 
@@ -150,7 +148,8 @@ def _fault(callback: object, name: str, may_yield: bool, parameters: str) -> str
     if not callable(callback):
         return f"expected a function {name}({parameters}), got {type(callback).__name__} {_short(callback)}"
     function, bound = _function(callback)
-    flags = _flags(callback, function)
+    written, _ = _function(_called(callback))
+    flags = written.__code__.co_flags if written else 0
     if flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
         return f"expected a plain function, got `async def {name}`: a callback cannot be asynchronous"
     if flags & _CO_GENERATOR and not may_yield:
@@ -178,11 +177,11 @@ def _function(callback: object) -> tuple[FunctionType | None, int]:
     return None, 0
 
 
-def _flags(callback: Callback, function: FunctionType | None) -> int:
-    """What kind of function this is, as its code object has it; 0 where that cannot be seen."""
-    if function is None and type(callback).__name__ == "partial":  # functools.partial, without importing functools
-        return _flags(callback.func, _function(callback.func)[0])
-    return function.__code__.co_flags if function else 0
+def _called(callback: object) -> object:
+    """What a functools.partial (known by its name, without importing functools) calls in the end; else the callback."""
+    while type(callback).__name__ == "partial":
+        callback = callback.func  # type: ignore[attr-defined]
+    return callback
 
 
 def _fits(callback: Callback, function: FunctionType | None, bound: int, count: int) -> bool:

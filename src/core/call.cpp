@@ -8,16 +8,22 @@
 
 namespace nbdkit_python {
 
+namespace {
+
+bool unsupported(int err) noexcept { return err == EOPNOTSUPP || err == ENOTSUP; }
+
+}  // namespace
+
 void Call::fail() noexcept { script_.server().set_error(script_.report(name(), set_error_)); }
 
-bool Call::declined() const noexcept { return set_error_ == EOPNOTSUPP || set_error_ == ENOTSUP; }
+bool Call::declined() const noexcept { return unsupported(set_error_); }
 
 void Call::decline_or_fail() noexcept {
   int err = EOPNOTSUPP;
   if (PyErr_Occurred() != nullptr) {
     const Failure failure = take_failure(set_error_);
     err = failure.err;
-    if (err != EOPNOTSUPP && err != ENOTSUP) script_.complain(name(), failure.message);
+    if (!unsupported(err)) script_.complain(name(), failure.message);
   }
   script_.server().set_error(err);
 }

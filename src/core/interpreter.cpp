@@ -130,10 +130,6 @@ void after_fork_in_child() {
   threads::detach_after_fork();
 }
 
-// The parent only waits or exits. It keeps the GIL, so that the script's threads, which are not in the child, stand
-// still in it.
-void after_fork_in_parent() {}
-
 }  // namespace
 
 const char* build() noexcept { return NBDKIT_PYTHON_BUILD; }
@@ -158,7 +154,9 @@ bool hold(const Server& server) noexcept {
     return false;
   }
   threads::open();
-  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  // Nothing in the parent, which only waits or exits. It keeps the GIL, so that the script's threads, which are not in
+  // the child, stand still in it.
+  pthread_atfork(before_fork, nullptr, after_fork_in_child);
   holders = 1;
   return true;
 }

@@ -14,6 +14,37 @@ namespace {
 // Those that are open; the GIL guards it. Never destroyed, as the script.
 auto& connections = *new std::unordered_set<Connection*>;
 
+// A str that nbdkit keeps for as long as the connection lasts.
+const char* interned(Call& call, const Ref& answer) noexcept {
+  if (answer)
+    if (const auto text = to_text(answer.get())) return nbdkit_strdup_intern(text->c_str());
+  call.fail();
+  return nullptr;
+}
+
+// What a callback of one connection answers; empty after an error.
+template <typename Convert>
+auto ask(std::size_t callback, void* h, const Convert& convert) noexcept -> decltype(convert(nullptr)) {
+  Call call{*script, callback};
+  if (const Ref answer = call.invoke(handle(h)))
+    if (const auto value = convert(answer.get())) return value;
+  call.fail();
+  return {};
+}
+
+// 1, 0, or -1 after an error.
+int ask_bool(std::size_t callback, void* h, bool missing) noexcept {
+  const auto truth = has(callback) ? ask(callback, h, to_bool) : missing;
+  return truth ? *truth : -1;
+}
+
+// One of NBDKIT_FUA_* or NBDKIT_CACHE_*, none, emulate, native; or -1 after an error.
+int ask_level(std::size_t callback, void* h, int missing) noexcept {
+  static_assert(NBDKIT_FUA_NONE == 0 && NBDKIT_FUA_NATIVE == 2 && NBDKIT_CACHE_NONE == 0 && NBDKIT_CACHE_NATIVE == 2);
+  if (!has(callback)) return missing;
+  return static_cast<int>(ask(callback, h, [](PyObject* answer) { return to_int(answer, 0, 2); }).value_or(-1));
+}
+
 }  // namespace
 
 int preconnect(int readonly) noexcept { return has(id::preconnect) ? run(id::preconnect, readonly != 0) : 0; }
@@ -21,33 +52,19 @@ int preconnect(int readonly) noexcept { return has(id::preconnect) ? run(id::pre
 int list_exports(int readonly, int is_tls, nbdkit_exports* exports) noexcept {
   if (!has(id::list_exports)) return nbdkit_use_default_export(exports);
   Call call{*script, id::list_exports};
-  const auto add_all = [&] {
-    const Ref answer = call.invoke(readonly != 0, is_tls != 0);
-    if (!answer) return false;
-    const Ref iterator = to_iterator(answer.get(), "names or (name, description) pairs, such as a list of them");
-    if (!iterator) return false;
-    while (const Ref item = Ref::take(PyIter_Next(iterator.get()))) {
-      const auto found = to_export(item.get());
-      if (!found) return false;
-      const char* const description = found->description ? found->description->c_str() : nullptr;
-      if (nbdkit_add_export(exports, found->name.c_str(), description) == -1) {
-        script_error("nbdkit refuses the export " + describe(item.get()));
-        return false;
-      }
-    }
-    return PyErr_Occurred() == nullptr;
+  const Ref answer = call.invoke(readonly != 0, is_tls != 0);
+  const auto add = [&](PyObject* item) {
+    const auto found = to_export(item);
+    if (!found) return false;
+    const char* const description = found->description ? found->description->c_str() : nullptr;
+    if (nbdkit_add_export(exports, found->name.c_str(), description) == 0) return true;
+    script_error("nbdkit refuses the export " + describe(item));
+    return false;
   };
-  if (add_all()) return 0;
+  constexpr const char* expected = "names or (name, description) pairs, such as a list of them";
+  if (answer && for_each(answer.get(), expected, add)) return 0;
   call.fail();
   return -1;
-}
-
-// A str that nbdkit keeps for as long as the connection lasts.
-const char* interned(Call& call, const Ref& answer) noexcept {
-  if (answer)
-    if (const auto text = to_text(answer.get())) return nbdkit_strdup_intern(text->c_str());
-  call.fail();
-  return nullptr;
 }
 
 const char* default_export(int readonly, int is_tls) noexcept {
@@ -85,47 +102,18 @@ const char* export_description(void* h) noexcept {
 }
 
 int64_t get_size(void* h) noexcept {
-  Call call{*script, id::get_size};
-  if (const Ref answer = call.invoke(handle(h)))
-    if (const auto size = to_int(answer.get(), 0, INT64_MAX)) return *size;
-  call.fail();
-  return -1;
+  return ask(id::get_size, h, [](PyObject* answer) { return to_int(answer, 0, INT64_MAX); }).value_or(-1);
 }
 
 int block_size(void* h, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) noexcept {
   *minimum = *preferred = *maximum = 0;  // not known
   if (!has(id::block_size)) return 0;
-  Call call{*script, id::block_size};
-  if (const Ref answer = call.invoke(handle(h)))
-    if (const auto sizes = to_block_size(answer.get())) {
-      *minimum = (*sizes)[0];
-      *preferred = (*sizes)[1];
-      *maximum = (*sizes)[2];
-      return 0;
-    }
-  call.fail();
-  return -1;
-}
-
-// 1, 0, or -1 after an error.
-int ask_bool(std::size_t callback, void* h, bool missing) noexcept {
-  if (!has(callback)) return missing ? 1 : 0;
-  Call call{*script, callback};
-  if (const Ref answer = call.invoke(handle(h)))
-    if (const auto truth = to_bool(answer.get())) return *truth ? 1 : 0;
-  call.fail();
-  return -1;
-}
-
-// One of NBDKIT_FUA_* or NBDKIT_CACHE_*: none, emulate, native.
-int ask_level(std::size_t callback, void* h, int missing) noexcept {
-  static_assert(NBDKIT_FUA_NONE == 0 && NBDKIT_FUA_NATIVE == 2 && NBDKIT_CACHE_NONE == 0 && NBDKIT_CACHE_NATIVE == 2);
-  if (!has(callback)) return missing;
-  Call call{*script, callback};
-  if (const Ref answer = call.invoke(handle(h)))
-    if (const auto level = to_int(answer.get(), 0, 2)) return static_cast<int>(*level);
-  call.fail();
-  return -1;
+  const auto sizes = ask(id::block_size, h, to_block_size);
+  if (!sizes) return -1;
+  *minimum = (*sizes)[0];
+  *preferred = (*sizes)[1];
+  *maximum = (*sizes)[2];
+  return 0;
 }
 
 int is_rotational(void* h) noexcept { return ask_bool(id::is_rotational, h, false); }

@@ -27,6 +27,14 @@ int stop() noexcept {
 // A step of the server's start that the script need not have.
 int start_step(std::size_t callback) noexcept { return !has(callback) || run(callback) == 0 ? 0 : stop(); }
 
+// A callback of the server's end that the script need not have.
+void last_call(std::size_t callback) noexcept {
+  if (!has(callback)) return;
+  const Attach attach;
+  run(callback);
+  interpreter::ran(script->callback(callback));
+}
+
 int settle_callbacks() noexcept {
   if (!script->resolve()) return stop();
   const auto by_count = version_1() ? std::optional{true} : script->takes_count(id::pread);
@@ -62,10 +70,7 @@ void unload() noexcept {
   if (script) {
     const Attach attach;
     close_all();
-    if (has(id::unload)) {
-      run(id::unload);
-      interpreter::ran(script->callback(id::unload));
-    }
+    last_call(id::unload);
     script.reset();
   }
   interpreter::release();
@@ -162,10 +167,7 @@ int after_fork() noexcept {
 
 void cleanup() noexcept {
   close_all();
-  if (!has(id::cleanup)) return;
-  const Attach attach;
-  run(id::cleanup);
-  interpreter::ran(script->callback(id::cleanup));
+  last_call(id::cleanup);
 }
 
 }  // namespace nbdkit_python::door

@@ -9,18 +9,19 @@
 
 namespace nbdkit_python::door {
 
-// A request that the script has promised to take, and has no callback for.
-int missing(std::size_t callback, const char* promise) noexcept {
-  nbdkit_error("%s: %s: the script has no such callback, though its %s promises it", script->name().c_str(),
-               callbacks[callback].name, promise);
-  nbdkit_set_error(EOPNOTSUPP);
-  return -1;
-}
+namespace {
 
 // Asks nbdkit to write zeros instead, or to tell the client that it would not be fast.
 int decline() noexcept {
   nbdkit_set_error(EOPNOTSUPP);
   return -1;
+}
+
+// A request that the script has promised to take, and has no callback for.
+int missing(std::size_t callback, const char* promise) noexcept {
+  nbdkit_error("%s: %s: the script has no such callback, though its %s promises it", script->name().c_str(),
+               callbacks[callback].name, promise);
+  return decline();
 }
 
 int pread_by_count(Call& call, void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
@@ -29,6 +30,8 @@ int pread_by_count(Call& call, void* h, void* buf, uint32_t count, uint64_t offs
   call.fail();
   return -1;
 }
+
+}  // namespace
 
 int pread(void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
   Call call{*script, id::pread};
@@ -42,11 +45,7 @@ int pread(void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) n
     // Some scripts return the data all the same.
     return PyObject_CheckBuffer(answer.get()) != 0 ? copy_bytes(answer.get(), buf, count) : to_nothing(answer.get());
   };
-  if (!filled()) {
-    call.fail();
-    return -1;
-  }
-  if (view.close()) return 0;
+  if (filled() && view.close()) return 0;
   call.fail();
   return -1;
 }
@@ -97,25 +96,20 @@ int cache(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
 int extents(void* h, uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents* list) noexcept {
   if (!has(id::extents)) return nbdkit_add_extent(list, offset, count, 0);
   Call call{*script, id::extents};
-  const auto add_all = [&] {
-    const Ref answer = call.invoke(handle(h), count, offset, flags);
-    if (!answer) return false;
-    const Ref iterator = to_iterator(answer.get(), "(offset, length, type) tuples, such as a list of them");
-    if (!iterator) return false;
-    bool any = false;
-    while (const Ref item = Ref::take(PyIter_Next(iterator.get()))) {
-      const auto extent = to_extent(item.get());
-      if (!extent) return false;
-      any = true;
-      if (nbdkit_add_extent(list, extent->offset, extent->length, extent->type) == -1) {
-        script_error("nbdkit refuses the extent " + describe(item.get()));
-        return false;
-      }
-    }
-    if (PyErr_Occurred() == nullptr && !any) script_error("expected at least one extent, got none");
-    return PyErr_Occurred() == nullptr;
+  const Ref answer = call.invoke(handle(h), count, offset, flags);
+  bool any = false;
+  const auto add = [&](PyObject* item) {
+    const auto extent = to_extent(item);
+    if (!extent) return false;
+    any = true;
+    if (nbdkit_add_extent(list, extent->offset, extent->length, extent->type) == 0) return true;
+    script_error("nbdkit refuses the extent " + describe(item));
+    return false;
   };
-  if (add_all()) return 0;
+  if (answer && for_each(answer.get(), "(offset, length, type) tuples, such as a list of them", add)) {
+    if (any) return 0;
+    script_error("expected at least one extent, got none");
+  }
   call.fail();
   return -1;
 }
