@@ -43,13 +43,13 @@ without_starting_services() {
     return $status
 }
 
-# build [FOLDER COMPILER]: an incremental build, silent when there is nothing to do.
+# build PRESET: an incremental build, silent when there is nothing to do. Sets `folder`, where it is built.
 build() {
-    local folder=$root/${1:-build} compiler=${2:-g++}
+    folder=$root/build-$1
+    [ "$1" = dev ] && folder=$root/build
     if [ ! -e "$folder/build.ninja" ]; then
         echo "Building in $folder" >&2
-        cmake -S "$root" -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-            -DCMAKE_CXX_COMPILER="/usr/bin/$compiler" -DPython_EXECUTABLE=/usr/bin/python3 >&2
+        (cd "$root" && cmake --preset "$1") >&2
     fi
     cmake --build "$folder" -- --quiet | sed '/^ninja: no work to do\.$/d' >&2
 }
