@@ -12,9 +12,13 @@
 
 namespace nbdkit_python {
 
+// Whether nothing of the script's has the address of these `size` bytes, from an earlier request and beyond recall.
+// False: Python's error indicator is set, and no request may use them.
+bool is_free(const void* data, std::size_t size) noexcept;
+
 class [[nodiscard]] View {
  public:
-  // size in bytes. The memory must outlive this object.
+  // size in bytes. The memory must outlive this object, and be free.
   View(void* data, std::size_t size, bool writable) noexcept;
   // Ends the view, as close() does, where nobody asks for the result any more.
   ~View();

@@ -5,9 +5,16 @@
 // callback means that some view is alive. That may be a reference cycle waiting for the collector, which is harmless
 // once collected. Otherwise the views are searched for and released: using one later is a ValueError in the script,
 // never a read of another request's data.
+//
+// What a view cannot be deprived of is its address where something else has that too: for a moment, a thread that sends
+// it; for longer, an array of ctypes or numpy. Until that is gone, no request is served in this memory.
 #include "nbdkit_python/buffer.hpp"
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "nbdkit_python/error.hpp"
 
@@ -77,25 +84,69 @@ bool collected(PyObject* gc, const Exporter* exporter) noexcept {
   return false;
 }
 
-// Takes the memory away from the memoryviews that are left. What is beyond reach is an object that was made from one
-// and has the address itself, such as an array of ctypes or numpy.
-void revoke(PyObject* gc, Exporter* exporter) noexcept {
-  const Ref objects = Ref::take(PyObject_CallMethod(gc, "get_objects", nullptr));
-  for (Py_ssize_t i = 0; objects && i < PyList_GET_SIZE(objects.get()); ++i) {
-    PyObject* const item = PyList_GET_ITEM(objects.get(), i);
-    if (PyMemoryView_Check(item) && PyMemoryView_GET_BUFFER(item)->obj == object(exporter) &&
-        !Ref::take(PyObject_CallMethod(item, "release", nullptr)))
-      PyErr_Clear();
+// Whether a view is merely kept, by what the collector knows: variables, containers, attributes. What else refers to it
+// may do so for its address: numpy's arrays, which the collector does not know, and ctypes', by a dict with this key.
+bool is_only_kept(PyObject* gc, PyObject* view) noexcept {
+  constexpr const char* key_of_ctypes = "ffffffff";
+  const Ref referrers = Ref::take(PyObject_CallMethod(gc, "get_referrers", "O", view));
+  Py_ssize_t known = 0;
+  for (Py_ssize_t i = 0; referrers && i < PyList_GET_SIZE(referrers.get()); ++i) {
+    PyObject* const referrer = PyList_GET_ITEM(referrers.get(), i);
+    if (!PyDict_CheckExact(referrer) || PyDict_GetItemString(referrer, key_of_ctypes) == nullptr) ++known;
   }
   PyErr_Clear();
+  return known >= Py_REFCNT(view);
+}
+
+// Takes the memory away from the memoryviews that are left. False: something may have its address still.
+bool revoke(PyObject* gc, Exporter* exporter) noexcept {
+  // What the script has frozen is on no other list.
+  if (!Ref::take(PyObject_CallMethod(gc, "unfreeze", nullptr))) PyErr_Clear();
+  const Ref objects = Ref::take(PyObject_CallMethod(gc, "get_objects", nullptr));
+  bool all = static_cast<bool>(objects);
+  for (Py_ssize_t i = 0; objects && i < PyList_GET_SIZE(objects.get()); ++i) {
+    PyObject* const item = PyList_GET_ITEM(objects.get(), i);
+    if (PyMemoryView_Check(item) && PyMemoryView_GET_BUFFER(item)->obj == object(exporter))
+      all = Ref::take(PyObject_CallMethod(item, "release", nullptr)) && is_only_kept(gc, item) && all;
+    PyErr_Clear();
+  }
+  PyErr_Clear();
+  return all && exporter->views == 0;
+}
+
+// As revoke(), with time for another thread to end what it does with the memory.
+bool revoke_patiently(PyObject* gc, Exporter* exporter) noexcept {
+  constexpr int attempts = 10;
+  for (int i = 0; i < attempts; ++i) {
+    if (revoke(gc, exporter)) return true;
+    Py_BEGIN_ALLOW_THREADS;
+    std::this_thread::sleep_for(std::chrono::milliseconds{2});
+    Py_END_ALLOW_THREADS;
+  }
+  return false;
+}
+
+// Memory of an earlier request that something has the address of.
+struct Lost {
+  Ref exporter;
+  const char* begin;
+  const char* end;
+};
+
+// Guarded by the GIL. Never destroyed: threads may serve while the process runs its exit handlers.
+std::vector<Lost>& lost() noexcept {
+  static auto* const instance = new std::vector<Lost>;
+  return *instance;
 }
 
 // For when the memoryview is gone and its exporter is still in use.
 bool take_back(Exporter* exporter) noexcept {
   const Ref gc = Ref::take(PyImport_ImportModule("gc"));
-  if (!gc) return false;
-  if (collected(gc.get(), exporter)) return true;
-  revoke(gc.get(), exporter);
+  if (gc && collected(gc.get(), exporter)) return true;
+  if (!gc || !revoke_patiently(gc.get(), exporter)) {
+    const auto* const begin = static_cast<const char*>(exporter->data);
+    lost().push_back({Ref::borrow(object(exporter)), begin, begin + exporter->size});
+  }
   script_error(
       "the request's buffer is still in use after the callback: what lasts longer must be a copy, bytes(buf), or an "
       "object made from a copy");
@@ -104,7 +155,27 @@ bool take_back(Exporter* exporter) noexcept {
 
 }  // namespace
 
-View::View(void* data, std::size_t size, bool writable) noexcept : exporter_{obtain()} {
+bool is_free(const void* data, std::size_t size) noexcept {
+  const auto* const begin = static_cast<const char*>(data);
+  const auto overlaps = [=](const Lost& item) { return item.begin < begin + size && begin < item.end; };
+  for (;;) {
+    const auto found = std::ranges::find_if(lost(), overlaps);
+    if (found == lost().end()) return true;
+    // Other threads may change the list from here on: looking for views can run the script's code.
+    const Ref exporter = Ref::borrow(found->exporter.get());
+    const Ref gc = Ref::take(PyImport_ImportModule("gc"));
+    if (!gc) return false;
+    if (!revoke(gc.get(), reinterpret_cast<Exporter*>(exporter.get()))) {
+      script_error(
+          "this request's memory is still in use: a thread, or an array of ctypes or numpy, has it from an earlier "
+          "request's buffer; none is served in it until that is gone");
+      return false;
+    }
+    std::erase_if(lost(), [&](const Lost& item) { return item.exporter.get() == exporter.get(); });
+  }
+}
+
+View::View(void* data, std::size_t size, bool writable) noexcept : exporter_{is_free(data, size) ? obtain() : nullptr} {
   if (exporter_ == nullptr) return;
   exporter_->data = data;
   exporter_->size = static_cast<Py_ssize_t>(size);

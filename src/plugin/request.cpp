@@ -25,8 +25,11 @@ int missing(std::size_t callback, const char* promise) noexcept {
 }
 
 int pread_by_count(Call& call, void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  const Ref answer = version_1() ? call.invoke(handle(h), count, offset) : call.invoke(handle(h), count, offset, flags);
-  if (answer && copy_bytes(answer.get(), buf, count)) return 0;
+  if (is_free(buf, count)) {
+    const Ref answer =
+        version_1() ? call.invoke(handle(h), count, offset) : call.invoke(handle(h), count, offset, flags);
+    if (answer && copy_bytes(answer.get(), buf, count)) return 0;
+  }
   call.fail();
   return -1;
 }

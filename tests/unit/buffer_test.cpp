@@ -127,10 +127,11 @@ TEST_F(BufferTest, GoneWithTheException) {
   EXPECT_TRUE(view.close());
 }
 
-// These hold the memory itself: that cannot be taken from them, only told.
+// These have the memory's address: that cannot be taken from them, only told, and waited for.
 TEST_F(BufferTest, ObjectsMadeFromTheBuffer) {
   run("import pickle");
   EXPECT_EQ(after("kept.append(pickle.PickleBuffer(buf))"), still_used);
+  run("kept.clear()");
   // The views beside it are gone all the same.
   EXPECT_EQ(after("part = buf[1:]\nkept.append(pickle.PickleBuffer(buf))"), still_used);
   EXPECT_EQ(raised_by("part[0]"), "ValueError: operation forbidden on released memoryview object");
@@ -147,7 +148,63 @@ TEST_F(BufferTest, Arrays) {
   EXPECT_EQ(after("array = (ctypes.c_char * 16).from_buffer(buf)\narray[0] = b'!'\ndel array"), "");
   EXPECT_EQ(data_[0], '!');
   EXPECT_EQ(after("kept.append((ctypes.c_char * 16).from_buffer(buf))"), still_used);
+  run("kept.clear()");
   EXPECT_EQ(after("kept.append((ctypes.c_char * 8).from_buffer(buf, 8))"), still_used);
+}
+
+TEST_F(BufferTest, LostMemoryServesNoRequestUntilItIsFree) {
+  constexpr const char* refused =
+      "ScriptError: this request's memory is still in use: a thread, or an array of ctypes or numpy, has it from an "
+      "earlier request's buffer; none is served in it until that is gone";
+  char other[16] = "elsewhere";
+  run("import ctypes");
+  EXPECT_EQ(after("kept.append((ctypes.c_char * 16).from_buffer(buf))"), still_used);
+  for (int i = 0; i < 2; ++i) {
+    const View view{data_ + 15, 1, false};
+    EXPECT_EQ(view.get(), nullptr);
+    EXPECT_EQ(raised(), refused);
+    EXPECT_FALSE(is_free(data_, 1));
+    EXPECT_EQ(raised(), refused);
+  }
+  EXPECT_TRUE(is_free(data_ - 1, 1)) << "the byte before";
+  EXPECT_TRUE(is_free(data_ + 16, 1)) << "the byte after";
+  EXPECT_TRUE(is_free(other, sizeof other));
+  EXPECT_NE((View{other, sizeof other, true}.get()), nullptr);
+  run("kept.clear()");
+  EXPECT_TRUE(is_free(data_, 1));
+  EXPECT_EQ(after("pass"), "");
+}
+
+// The view that an array was made from comes to life again when the array is gone: it must not see a later request.
+TEST_F(BufferTest, TheViewBehindAnArrayIsReleasedToo) {
+  run("import ctypes");
+  EXPECT_EQ(after("view = buf[4:]\nkept.append((ctypes.c_char * 4).from_buffer(view))"), still_used);
+  run("kept.clear()");
+  EXPECT_EQ(after("pass"), "");
+  EXPECT_EQ(raised_by("view[0]"), "ValueError: operation forbidden on released memoryview object");
+}
+
+TEST_F(BufferTest, FrozenViews) {
+  run("import gc");
+  EXPECT_EQ(after("frozen = buf[:]\ngc.freeze()"), still_used);
+  EXPECT_EQ(raised_by("frozen[0]"), "ValueError: operation forbidden on released memoryview object");
+}
+
+// A thread that has the address with the GIL released, when the callback returns, is given a moment to finish.
+TEST_F(BufferTest, AThreadThatIsStillSendingIt) {
+  run("import fcntl, os, threading, time\n"
+      "out, into = os.pipe()\n"
+      "size = fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, 4096)\n"
+      "os.write(into, bytes(size))\n"
+      "sending = threading.Event()\n"
+      "def send():\n"
+      "  sending.set()\n"
+      "  os.write(into, shared)\n"
+      "threads = [threading.Thread(target=send), threading.Timer(0.005, lambda: os.read(out, size))]");
+  EXPECT_EQ(after("shared = buf[:]\nthreads[0].start()\nsending.wait()\ntime.sleep(0.02)\nthreads[1].start()"),
+            still_used);
+  EXPECT_EQ(raised_by("shared[0]"), "ValueError: operation forbidden on released memoryview object");
+  run("for thread in threads: thread.join()\nassert os.read(out, 16) == b'0123456789abcde\\0'");
 }
 
 // The object behind the memoryview is in the script's reach; its memory is not, once the callback is over.
