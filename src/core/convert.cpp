@@ -112,9 +112,13 @@ std::optional<Extent> to_extent(PyObject* item) noexcept {
     const auto offset = unsigned_item(tuple.get(), 0);
     const auto length = unsigned_item(tuple.get(), 1);
     const auto type = unsigned_item(tuple.get(), 2);
-    if (offset && length && type && *type <= 3) return Extent{*offset, *length, static_cast<std::uint32_t>(*type)};
+    // The end has to fit too: nbdkit adds them up unchecked.
+    if (offset && length && type && *length <= UINT64_MAX - *offset && *type <= 3)
+      return Extent{*offset, *length, static_cast<std::uint32_t>(*type)};
   }
-  wrong_answer("(offset, length, type), three ints, type from 0 to 3 (EXTENT_HOLE | EXTENT_ZERO)", item);
+  wrong_answer(
+      "(offset, length, type), three ints, offset + length below 2**64, type from 0 to 3 (EXTENT_HOLE | EXTENT_ZERO)",
+      item);
   return {};
 }
 
@@ -141,7 +145,8 @@ std::optional<Export> to_export(PyObject* item) noexcept {
 Ref to_iterator(PyObject* answer, const char* expected) noexcept {
   Ref iterator;
   if (!PyUnicode_Check(answer) && !PyBytes_Check(answer)) iterator = Ref::take(PyObject_GetIter(answer));
-  if (iterator) return iterator;
+  // With an error too: a memoryview that has been released gives both.
+  if (iterator && PyErr_Occurred() == nullptr) return iterator;
   // An __iter__ of the script's that raises tells more than we can.
   if (PyErr_Occurred() && Py_TYPE(answer)->tp_iter != nullptr) return {};
   PyErr_Clear();

@@ -162,15 +162,17 @@ TEST_F(ConvertTest, BlockSize) {
 }
 
 TEST_F(ConvertTest, ExtentOfAnAnswer) {
-  const auto extent = taken("(2 ** 63, 2 ** 64 - 1, 3)", to_extent);
+  const auto extent = taken("(2 ** 63, 2 ** 63 - 1, 3)", to_extent);
   EXPECT_EQ(extent->offset, std::uint64_t{1} << 63);
-  EXPECT_EQ(extent->length, std::numeric_limits<std::uint64_t>::max());
+  EXPECT_EQ(extent->length, (std::uint64_t{1} << 63) - 1);
   EXPECT_EQ(extent->type, 3U);
   EXPECT_EQ(taken("[0, 512, 0]", to_extent)->length, 512U);
-  const std::string wanted = "(offset, length, type), three ints, type from 0 to 3 (EXTENT_HOLE | EXTENT_ZERO), got ";
+  const std::string wanted =
+      "(offset, length, type), three ints, offset + length below 2**64, type from 0 to 3 (EXTENT_HOLE | EXTENT_ZERO), "
+      "got ";
   for (const char* const bad :
        {"None", "0", "(0, 512)", "(0, 512, 0, 0)", "(0, 512, 4)", "(0, 512, -1)", "(-1, 512, 0)", "(0, -512, 0)",
-        "(2 ** 64, 512, 0)", "(0, 512, '0')", "(0.0, 512, 0)", "'abc'", "b'abc'"})
+        "(2 ** 64, 512, 0)", "(2 ** 63, 2 ** 63, 0)", "(0, 512, '0')", "(0.0, 512, 0)", "'abc'", "b'abc'"})
     EXPECT_TRUE(refusal(bad, to_extent).starts_with(expected(wanted))) << bad;
 }
 
