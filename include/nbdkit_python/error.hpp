@@ -21,8 +21,8 @@ struct Failure {
 // errno, first that applies: nbdkit.Error's, set_error, OSError's, the exception's class, EIO.
 Failure take_failure(int set_error) noexcept;
 
-// The text of an object for the log: a str as it is (what cannot be encoded is escaped, NULs too), bytes likewise,
-// anything else through str(). Never fails, and leaves the error indicator clear.
+// The text of an object for the log: a str as it is (what cannot be encoded is escaped, and control characters but line
+// breaks and tabs), bytes likewise, anything else through str(). Never fails, and leaves the error indicator clear.
 std::string log_text(PyObject* object) noexcept;
 
 // The type and a short form of the value, for "got …". Never fails, and leaves the error indicator clear.

@@ -88,7 +88,9 @@ Ref take_exception() noexcept {
 #if PY_VERSION_HEX >= 0x030C0000
   return Ref::take(PyErr_GetRaisedException());
 #else
-  PyObject *type, *value, *trace;
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* trace = nullptr;
   PyErr_Fetch(&type, &value, &trace);
   PyErr_NormalizeException(&type, &value, &trace);
   if (trace != nullptr) PyException_SetTraceback(value, trace);
@@ -100,6 +102,24 @@ Ref take_exception() noexcept {
 
 bool is(PyObject* exception, const Ref& type) noexcept {
   return PyObject_TypeCheck(exception, reinterpret_cast<PyTypeObject*>(type.get()));
+}
+
+// \x1b: how a log shows a character that a terminal would obey, as Python does.
+std::string hexadecimal(unsigned char character) {
+  constexpr const char* digits = "0123456789abcdef";
+  return {'\\', 'x', digits[character >> 4], digits[character & 15]};
+}
+
+// On one line, whatever a client has put into the text.
+std::string one_line(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    if (c == '\n')
+      result += "\\n";
+    else
+      result += c;
+  }
+  return result;
 }
 
 // str and its escapes: what a client, a log or a C string cannot hold stays readable.
@@ -123,7 +143,7 @@ Failure take_failure(int set_error) noexcept {
   if (deliberate) {
     const Ref text = Ref::take(PyObject_GetAttrString(exception.get(), "strerror"));
     PyErr_Clear();
-    message = (text ? log_text(text.get()) : std::string{}) + " [" + errno_name(err) + "]";
+    message = one_line(text ? log_text(text.get()) : std::string{}) + " [" + errno_name(err) + "]";
   } else if (self_explaining) {
     message = log_text(exception.get());
   } else {
@@ -151,11 +171,18 @@ std::string log_text(PyObject* object) noexcept {
   }
   std::string result;
   const char* const data = PyBytes_AS_STRING(bytes.get());
-  for (Py_ssize_t i = 0; i < PyBytes_GET_SIZE(bytes.get()); ++i)
-    if (data[i] == '\0')
-      result += "\\x00";
-    else
+  for (Py_ssize_t i = 0; i < PyBytes_GET_SIZE(bytes.get()); ++i) {
+    const auto byte = static_cast<unsigned char>(data[i]);
+    const auto next = static_cast<unsigned char>(data[i + 1]);  // after the last one there is a NUL
+    if ((byte < ' ' && byte != '\n' && byte != '\t') || byte == 0x7F) {
+      result += hexadecimal(byte);
+    } else if (byte == 0xC2 && next < 0xA0) {
+      result += hexadecimal(next);
+      ++i;
+    } else {
       result += data[i];
+    }
+  }
   return result;
 }
 
