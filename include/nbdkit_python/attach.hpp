@@ -18,6 +18,7 @@ struct Thread {
   unsigned depth;        // how many Attach blocks are open; 0: detached
   Call* call;            // the innermost callback that is running
   Exporter* exporter;    // kept from one request to the next
+  bool forked;           // the script has forked in this callback, and this is the child
 
   static Thread& current() noexcept;
 };
@@ -40,6 +41,8 @@ void open() noexcept;
 // From here on threads that end leave their states alone. Waits for those that are ending now, and up to a second for
 // those that are about to. Needs to be detached.
 void close() noexcept;
+// For a thread that has come too late: the process is about to end, and the thread with it.
+[[noreturn]] void stay() noexcept;
 // Whether any thread but the calling one has a state: a server thread that has not ended yet, or a script's own.
 // Needs attachment.
 bool others() noexcept;

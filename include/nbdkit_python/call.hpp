@@ -23,7 +23,11 @@ class [[nodiscard]] Call : Attach {
   Call(const Script& script, std::size_t id) noexcept : script_{script}, id_{id}, outer_{thread_.call} {
     thread_.call = this;
   }
-  ~Call() { thread_.call = outer_; }
+  ~Call() {
+    if (thread_.forked) [[unlikely]]
+      leave();
+    thread_.call = outer_;
+  }
 
   // This thread's, or null. Needs no attachment.
   static Call* current() noexcept { return Thread::current().call; }
@@ -46,8 +50,8 @@ class [[nodiscard]] Call : Attach {
   void fail() noexcept;
   // Whether the script has said with set_error(EOPNOTSUPP) that the server should do it in another way.
   bool declined() const noexcept;
-  // As fail(), but to decline, by set_error() or by an exception, is no error and nothing is logged.
-  void decline_or_fail() noexcept;
+  // Whether the script declines, by set_error() or by an exception: then nothing is logged. Else as fail().
+  bool declines() noexcept;
 
   // nbdkit.set_error() in this call; 0 takes it back.
   void set_error(int err) noexcept { set_error_ = err; }
@@ -55,6 +59,9 @@ class [[nodiscard]] Call : Attach {
   const char* name() const noexcept { return script_.callbacks()[id_].name; }
 
  private:
+  // Ends this process, a child that the script forked: the server is its parent, which has the client.
+  [[noreturn]] void leave() const noexcept;
+
   const Script& script_;
   const std::size_t id_;
   Call* const outer_;

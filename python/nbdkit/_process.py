@@ -14,7 +14,7 @@ def start(stdio_safe: bool) -> None:
         one line printed to it would break the protocol.
     """
     if not stdio_safe:
-        sys.stdout = sys.__stdout__ = sys.stderr
+        sys.stdout = sys.__stdout__ = sys.stderr  # type: ignore  # typeshed has it for one that is not assigned to
         sys.stdin = sys.__stdin__ = open(os.devnull)
 
 
@@ -22,11 +22,16 @@ def forked() -> None:
     """This process is the server gone into the background: see to the processes that were started before.
 
     They are its siblings, not its children, so that multiprocessing would fail to join them at exit. It would also
-    terminate the daemonic ones, which is done here instead. It has no public way to say so.
+    terminate the daemonic ones, which is done here instead, and so are the processes of executors: what would tell
+    them to end is a thread, which is gone. There is no public way to say so.
     """
-    children = getattr(sys.modules.get("multiprocessing.process"), "_children", set())
+    children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
+    if children is None:
+        return
+    managers = getattr(sys.modules.get("concurrent.futures.process"), "_threads_wakeups", {})
+    workers = {worker for manager in list(managers) for worker in list(manager.processes.values())}
     for child in children:
-        if child.daemon:
+        if child.daemon or child in workers:
             try:
                 # Unlike a process id, this cannot come to mean another process.
                 atexit.register(_terminate, os.pidfd_open(child.pid))
@@ -72,7 +77,19 @@ def ran(callback: Callable[[], object]) -> None:
     atexit.unregister(callback)
 
 
+def _end_pools() -> None:
+    """Let the processes of executors end.
+
+    A hook of multiprocessing's joins them, and they wait for a word from a thread of this process. Python sees to it
+    before it runs hooks, in a function that has no public name.
+    """
+    end = getattr(sys.modules.get("concurrent.futures.process"), "_python_exit", None)
+    if end is not None:
+        end()
+
+
 def leave() -> None:
-    """End without finalizing, because threads that Python cannot stop are still running."""
+    """Do what Python does at its end, but wait for threads: they cannot be stopped, and may run for ever."""
+    _end_pools()
     atexit._run_exitfuncs()
     flush()

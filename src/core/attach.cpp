@@ -6,6 +6,8 @@
 // itself, unless the registry is closed, and closing waits for those that have.
 #include "nbdkit_python/attach.hpp"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -58,11 +60,17 @@ thread_local Reaper reaper;
 
 void create_state() noexcept {
   Registry& r = registry();
-  this_thread.state = PyThreadState_New(r.interpreter);
-  if (this_thread.state == nullptr) Py_FatalError("nbdkit-python: no memory for a thread state");
+  {
+    const std::lock_guard lock{r.mutex};
+    if (r.open) {
+      this_thread.state = PyThreadState_New(r.interpreter);
+      if (this_thread.state == nullptr) Py_FatalError("nbdkit-python: no memory for a thread state");
+      ++r.states;
+    }
+  }
+  // nbdkit does not wait for a client that connects at the moment when it is told to end.
+  if (this_thread.state == nullptr) threads::stay();
   reaper.armed = true;
-  const std::lock_guard lock{r.mutex};
-  ++r.states;
 }
 
 }  // namespace
@@ -101,6 +109,10 @@ void close() noexcept {
   r.left.wait_for(lock, patience, [&] { return r.states == 0; });
   r.open = false;
   r.left.wait(lock, [&] { return r.leaving == 0; });
+}
+
+void stay() noexcept {
+  for (;;) pause();
 }
 
 bool others() noexcept {

@@ -2,9 +2,13 @@
 // How a callback fails.
 #include "nbdkit_python/call.hpp"
 
+#include <unistd.h>
+
 #include <cerrno>
+#include <cstdlib>
 
 #include "nbdkit_python/error.hpp"
+#include "nbdkit_python/interpreter.hpp"
 
 namespace nbdkit_python {
 
@@ -14,18 +18,29 @@ bool unsupported(int err) noexcept { return err == EOPNOTSUPP || err == ENOTSUP;
 
 }  // namespace
 
-void Call::fail() noexcept { script_.server().set_error(script_.report(name(), set_error_)); }
+void Call::fail() noexcept {
+  const int err = script_.report(name(), set_error_);
+  // It means the same to the client, and from a pwrite or flush that nbdkit calls for a zero, "not supported" would
+  // make it abort.
+  script_.server().set_error(unsupported(err) ? EINVAL : err);
+}
+
+void Call::leave() const noexcept {
+  script_.complain(name(),
+                   "a process that was forked in this callback has come back from it: it must end with os._exit()");
+  interpreter::flush();
+  _exit(EXIT_FAILURE);
+}
 
 bool Call::declined() const noexcept { return unsupported(set_error_); }
 
-void Call::decline_or_fail() noexcept {
-  int err = EOPNOTSUPP;
-  if (PyErr_Occurred() != nullptr) {
-    const Failure failure = take_failure(set_error_);
-    err = failure.err;
-    if (!unsupported(err)) script_.complain(name(), failure.message);
-  }
-  script_.server().set_error(err);
+bool Call::declines() noexcept {
+  if (PyErr_Occurred() == nullptr) return true;
+  const Failure failure = take_failure(set_error_);
+  if (unsupported(failure.err)) return true;
+  script_.complain(name(), failure.message);
+  script_.server().set_error(failure.err);
+  return false;
 }
 
 }  // namespace nbdkit_python

@@ -8,12 +8,14 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -35,6 +37,9 @@ bool forking = false;
 std::atomic<bool> is_serving = false;
 std::atomic<bool> shutdown_asked = false;
 pthread_t main_thread;
+// The signals that end a server, and how this one handles them.
+constexpr int quit_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+struct sigaction quit_handlers[std::size(quit_signals)];
 
 // The folder of the `nbdkit` package: beside this library, in the build tree as when installed.
 fs::path package_folder() {
@@ -116,13 +121,52 @@ void call_process(const char* name, const char* format = nullptr, Arguments... a
   if (!Ref::take(PyObject_CallMethod(the_package->process.get(), name, format, arguments...))) PyErr_Clear();
 }
 
+// A fork by the script, once the server serves. A signal must not meet the server's handler in the child: that tells
+// the server of it, through a pipe that both have. So none comes in before the handlers are gone. The GIL is held.
+struct {
+  bool going_on = false;
+  sigset_t mask;
+} script_fork;
+
+void before_script_fork() noexcept {
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  for (const int number : quit_signals) sigaddset(&blocked, number);
+  pthread_sigmask(SIG_BLOCK, &blocked, &script_fork.mask);
+  script_fork.going_on = true;
+}
+
+void after_script_fork() noexcept {
+  script_fork.going_on = false;
+  pthread_sigmask(SIG_SETMASK, &script_fork.mask, nullptr);
+}
+
+// The child is no server: its client is the parent's.
+void in_script_child() noexcept {
+  Thread& thread = Thread::current();
+  thread.forked = thread.call != nullptr;
+  for (std::size_t i = 0; i < std::size(quit_signals); ++i) {
+    struct sigaction now = {};
+    sigaction(quit_signals[i], nullptr, &now);
+    // A handler of the script's own stays.
+    if (now.sa_handler == quit_handlers[i].sa_handler && now.sa_handler != SIG_IGN) signal(quit_signals[i], SIG_DFL);
+  }
+  after_script_fork();
+}
+
 void before_fork() {
+  if (is_serving && PyGILState_Check() != 0) before_script_fork();
   if (!fork_expected || pthread_equal(pthread_self(), main_thread) == 0) return;
   forking = threads::attach_for_fork();
   if (forking) PyOS_BeforeFork();
 }
 
+void after_fork_in_parent() {
+  if (script_fork.going_on && PyGILState_Check() != 0) after_script_fork();
+}
+
 void after_fork_in_child() {
+  if (script_fork.going_on && PyGILState_Check() != 0) in_script_child();
   if (!forking) return;
   forking = false;
   PyOS_AfterFork_Child();
@@ -156,7 +200,7 @@ bool hold(const Server& server) noexcept {
   threads::open();
   // Nothing in the parent, which only waits or exits. It keeps the GIL, so that the script's threads, which are not in
   // the child, stand still in it.
-  pthread_atfork(before_fork, nullptr, after_fork_in_child);
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   holders = 1;
   return true;
 }
@@ -166,10 +210,9 @@ void release() noexcept {
   threads::close();
   // This thread stays attached: after its last words here, no other may run Python any more.
   PyEval_RestoreThread(Thread::current().state);
-  if (threads::others()) {
-    call_process("leave");
-    return;
-  }
+  // What this runs may start threads.
+  call_process("leave");
+  if (threads::others()) return;
   delete the_package;
   the_package = nullptr;
   if (Py_FinalizeEx() != 0) first_server->debug("Python could not write out all that was printed");
@@ -182,6 +225,7 @@ void expect_fork() noexcept { fork_expected = true; }
 
 void forked() noexcept {
   fork_expected = false;
+  for (std::size_t i = 0; i < std::size(quit_signals); ++i) sigaction(quit_signals[i], nullptr, &quit_handlers[i]);
   is_serving = true;
   {
     const Attach attach;

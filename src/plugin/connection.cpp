@@ -25,6 +25,7 @@ const char* interned(Call& call, const Ref& answer) noexcept {
 // What a callback of one connection answers; empty after an error.
 template <typename Convert>
 auto ask(std::size_t callback, void* h, const Convert& convert) noexcept -> decltype(convert(nullptr)) {
+  const Turn turn;
   Call call{*script, callback};
   if (const Ref answer = call.invoke(handle(h)))
     if (const auto value = convert(answer.get())) return value;
@@ -35,22 +36,29 @@ auto ask(std::size_t callback, void* h, const Convert& convert) noexcept -> decl
 // 1, 0, or -1 after an error.
 int ask_bool(std::size_t callback, void* h, bool missing) noexcept {
   const auto truth = has(callback) ? ask(callback, h, to_bool) : missing;
-  return truth ? *truth : -1;
+  return truth ? static_cast<int>(*truth) : -1;
 }
 
 // One of NBDKIT_FUA_* or NBDKIT_CACHE_*, none, emulate, native; or -1 after an error.
 int ask_level(std::size_t callback, void* h, int missing) noexcept {
-  static_assert(NBDKIT_FUA_NONE == 0 && NBDKIT_FUA_NATIVE == 2 && NBDKIT_CACHE_NONE == 0 && NBDKIT_CACHE_NATIVE == 2);
+  static_assert(NBDKIT_FUA_NONE == 0 && NBDKIT_FUA_NATIVE == 2);
+  static_assert(NBDKIT_CACHE_NONE == 0 && NBDKIT_CACHE_NATIVE == 2);
   if (!has(callback)) return missing;
   return static_cast<int>(ask(callback, h, [](PyObject* answer) { return to_int(answer, 0, 2); }).value_or(-1));
 }
 
 }  // namespace
 
-int preconnect(int readonly) noexcept { return has(id::preconnect) ? run(id::preconnect, readonly != 0) : 0; }
+int preconnect(int readonly) noexcept {
+  // nbdkit does not wait for a client that connects just when it is told to end, and this thread would run in what is
+  // being freed.
+  if (ending) threads::stay();
+  return has(id::preconnect) ? run(id::preconnect, readonly != 0) : 0;
+}
 
 int list_exports(int readonly, int is_tls, nbdkit_exports* exports) noexcept {
   if (!has(id::list_exports)) return nbdkit_use_default_export(exports);
+  const Turn turn;
   Call call{*script, id::list_exports};
   const Ref answer = call.invoke(readonly != 0, is_tls != 0);
   const auto add = [&](PyObject* item) {
@@ -69,11 +77,13 @@ int list_exports(int readonly, int is_tls, nbdkit_exports* exports) noexcept {
 
 const char* default_export(int readonly, int is_tls) noexcept {
   if (!has(id::default_export)) return "";
+  const Turn turn;
   Call call{*script, id::default_export};
   return interned(call, call.invoke(readonly != 0, is_tls != 0));
 }
 
 void* open(int readonly) noexcept {
+  const Turn turn;
   Call call{*script, id::open};
   Ref handle = call.invoke(readonly != 0);
   if (handle && to_nothing(handle.get())) return *connections.insert(new Connection{std::move(handle), {}}).first;
@@ -83,6 +93,7 @@ void* open(int readonly) noexcept {
 
 void close(void* connection) noexcept {
   const std::unique_ptr<Connection> owned{static_cast<Connection*>(connection)};
+  const Turn turn;
   const Attach attach;
   connections.erase(owned.get());
   if (has(id::close)) run(id::close, owned->handle.get());
@@ -90,12 +101,14 @@ void close(void* connection) noexcept {
 }
 
 void close_all() noexcept {
+  const Turn turn;
   const Attach attach;
   while (!connections.empty()) close(*connections.begin());
 }
 
 const char* export_description(void* h) noexcept {
   if (!has(id::export_description)) return nullptr;
+  const Turn turn;
   Call call{*script, id::export_description};
   const Ref answer = call.invoke(handle(h));
   return answer && answer.get() == Py_None ? nullptr : interned(call, answer);
@@ -137,7 +150,7 @@ int can_fast_zero(void* h) noexcept {
   if (has(id::can_fast_zero)) return ask_bool(id::can_fast_zero, h, false);
   // Without zero, nbdkit can say at once that it is not fast.
   const int zero = can_zero(h);
-  return zero == -1 ? -1 : !zero;
+  return zero == -1 ? -1 : 1 - zero;
 }
 
 int can_fua(void* h) noexcept {

@@ -5,6 +5,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -33,6 +34,8 @@ extern std::unique_ptr<Script>& script;
 // Whether a read is asked for by count and answered with a buffer (version 1, and one shape of version 2), or fills
 // a buffer.
 extern bool reads_by_count;
+// Set once nbdkit is at its end, from cleanup on.
+extern std::atomic<bool> ending;
 
 // A connection: what the script's open() returned.
 struct Connection {
@@ -44,9 +47,26 @@ inline PyObject* handle(void* connection) noexcept { return static_cast<Connecti
 inline bool version_1() noexcept { return script->api_version() == 1; }
 inline bool has(std::size_t callback) noexcept { return script && script->has(callback); }
 
+// Until the end of the block, the callbacks of other threads wait, if the script wants one request at a time. It comes
+// before an Attach: who waits for it must not hold the GIL.
+//
+// nbdkit has a lock for that, but holds it through a client's handshake as well: one that connects and says nothing
+// would stop all others.
+class [[nodiscard]] Turn {
+ public:
+  Turn() noexcept;
+  ~Turn();
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+  // Set once, before nbdkit serves.
+  static bool needed;
+};
+
 // A callback that answers nothing, with these arguments: 0 or -1, as nbdkit wants it.
 template <typename... Arguments>
 int run(std::size_t callback, const Arguments&... arguments) noexcept {
+  const Turn turn;
   Call call{*script, callback};
   const Ref answer = call.invoke(arguments...);
   if (answer && to_nothing(answer.get())) return 0;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The server's life as the script sees it: load, parameters, the steps up to serving, and the end.
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
 
 #include "door.hpp"
@@ -14,8 +16,13 @@ namespace nbdkit_python::door {
 // Never destroyed but by unload, since a server that fails to start calls exit().
 std::unique_ptr<Script>& script = *new std::unique_ptr<Script>;
 bool reads_by_count = true;
+std::atomic<bool> ending = false;
+bool Turn::needed = false;
 
 namespace {
+
+// Recursive, since a zero may become a pwrite. Never destroyed, as the script.
+std::recursive_mutex& turns = *new std::recursive_mutex;
 
 // nbdkit exits at once if a step of its start fails, so that what was printed must be written now.
 int stop() noexcept {
@@ -30,10 +37,41 @@ int start_step(std::size_t callback) noexcept { return !has(callback) || run(cal
 // A callback of the server's end that the script need not have.
 void last_call(std::size_t callback) noexcept {
   if (!has(callback)) return;
+  const Turn turn;
   const Attach attach;
   run(callback);
   interpreter::ran(script->callback(callback));
 }
+
+// The signals that tell nbdkit to end. A handler in Python would take their place and never run: that is the main
+// thread's to do, which waits for clients and goes back to that after a signal.
+class QuitSignals {
+ public:
+  QuitSignals() noexcept {
+    for (std::size_t i = 0; i < std::size(signals); ++i) sigaction(signals[i].number, nullptr, &before_[i]);
+  }
+
+  // Puts back what has been replaced by a function since, with a warning.
+  void keep() const noexcept {
+    for (std::size_t i = 0; i < std::size(signals); ++i) {
+      struct sigaction now = {};
+      sigaction(signals[i].number, nullptr, &now);
+      if (now.sa_handler == before_[i].sa_handler || now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN) continue;
+      sigaction(signals[i].number, &before_[i], nullptr);
+      nbdkit_error("warning: %s: its handler of %s would never run, and nbdkit's is kept: see cleanup",
+                   script->name().c_str(), signals[i].name);
+    }
+  }
+
+ private:
+  struct Signal {
+    int number;
+    const char* name;
+  };
+  static constexpr Signal signals[] = {
+      {SIGHUP, "SIGHUP"}, {SIGINT, "SIGINT"}, {SIGQUIT, "SIGQUIT"}, {SIGTERM, "SIGTERM"}};
+  struct sigaction before_[std::size(signals)];
+};
 
 int settle_callbacks() noexcept {
   if (!script->resolve()) return stop();
@@ -55,7 +93,27 @@ int load_script(const char* name) noexcept {
   return start_step(id::load) == 0 ? settle_callbacks() : -1;
 }
 
+// What the script wants, or -1 after an error.
+int wanted_thread_model() noexcept {
+  if (!has(id::thread_model)) return NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS;
+  Call call{*script, id::thread_model};
+  if (const Ref answer = call.invoke())
+    if (const auto model =
+            to_int(answer.get(), NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS, NBDKIT_THREAD_MODEL_PARALLEL))
+      return static_cast<int>(*model);
+  call.fail();
+  return stop();
+}
+
 }  // namespace
+
+Turn::Turn() noexcept {
+  if (needed) turns.lock();
+}
+
+Turn::~Turn() {
+  if (needed) turns.unlock();
+}
 
 void load() noexcept {
   const Server& server = nbdkit_server();
@@ -68,9 +126,9 @@ void load() noexcept {
 
 void unload() noexcept {
   if (script) {
-    const Attach attach;
     close_all();
     last_call(id::unload);
+    const Attach attach;
     script.reset();
   }
   interpreter::release();
@@ -139,14 +197,9 @@ void dump_plugin() noexcept {
 }
 
 int thread_model() noexcept {
-  if (!has(id::thread_model)) return NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS;
-  Call call{*script, id::thread_model};
-  if (const Ref answer = call.invoke())
-    if (const auto model =
-            to_int(answer.get(), NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS, NBDKIT_THREAD_MODEL_PARALLEL))
-      return static_cast<int>(*model);
-  call.fail();
-  return stop();
+  const int model = wanted_thread_model();
+  Turn::needed = model == NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS;
+  return Turn::needed ? NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS : model;
 }
 
 int get_ready() noexcept {
@@ -162,10 +215,14 @@ int get_ready() noexcept {
 
 int after_fork() noexcept {
   interpreter::forked();
-  return start_step(id::after_fork);
+  const QuitSignals quit;
+  const int done = start_step(id::after_fork);
+  quit.keep();
+  return done;
 }
 
 void cleanup() noexcept {
+  ending = true;
   close_all();
   last_call(id::cleanup);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A client's requests: reads, writes and their kin, from nbdkit's buffer to the script and back.
+#include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "door.hpp"
 #include "nbdkit_python/buffer.hpp"
@@ -11,7 +13,7 @@ namespace nbdkit_python::door {
 
 namespace {
 
-// Asks nbdkit to write zeros instead, or to tell the client that it would not be fast.
+// Tells the client that zeroing would not be faster than writing.
 int decline() noexcept {
   nbdkit_set_error(EOPNOTSUPP);
   return -1;
@@ -21,7 +23,35 @@ int decline() noexcept {
 int missing(std::size_t callback, const char* promise) noexcept {
   nbdkit_error("%s: %s: the script has no such callback, though its %s promises it", script->name().c_str(),
                callbacks[callback].name, promise);
-  return decline();
+  nbdkit_set_error(EINVAL);
+  return -1;
+}
+
+// What zero has declined, by pwrite. nbdkit would do it, too, but 1.42 and older write all of a large
+// request's zeros to the place of its first 64 MiB, and say that it is done.
+int write_zeros(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
+  // In .bss, and never written to.
+  static char zeros[64 << 20];
+  while (count > 0) {
+    const uint32_t length = std::min<uint32_t>(count, sizeof zeros);
+    if (pwrite(h, zeros, length, offset, flags) == -1) return -1;
+    count -= length;
+    offset += length;
+  }
+  return 0;
+}
+
+// Whether the script has zeroed the range: 0 or -1, as nbdkit wants it; empty where it declines.
+std::optional<int> zeroed(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
+  // The zero of version 1 has no flags to be told that it must be fast or not at all.
+  if (!has(id::zero) || (version_1() && (flags & NBDKIT_FLAG_FAST_ZERO) != 0)) return {};
+  Call call{*script, id::zero};
+  const bool may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
+  const Ref answer =
+      version_1() ? call.invoke(handle(h), count, offset, may_trim) : call.invoke(handle(h), count, offset, flags);
+  if (answer && to_nothing(answer.get()) && !call.declined()) return 0;
+  if (call.declines()) return {};
+  return -1;
 }
 
 int pread_by_count(Call& call, void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
@@ -37,6 +67,7 @@ int pread_by_count(Call& call, void* h, void* buf, uint32_t count, uint64_t offs
 }  // namespace
 
 int pread(void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
+  const Turn turn;
   Call call{*script, id::pread};
   if (reads_by_count) return pread_by_count(call, h, buf, count, offset, flags);
   // What the script does not fill must not be an earlier request's data.
@@ -55,6 +86,7 @@ int pread(void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) n
 
 int pwrite(void* h, const void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
   if (!has(id::pwrite)) return missing(id::pwrite, "can_write");
+  const Turn turn;
   Call call{*script, id::pwrite};
   // The view is a read-only one.
   View view{const_cast<void*>(buf), count, false};
@@ -80,16 +112,9 @@ int trim(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
 }
 
 int zero(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  // The zero of version 1 has no flags to be told that it must be fast or not at all.
-  if (!has(id::zero) || (version_1() && (flags & NBDKIT_FLAG_FAST_ZERO) != 0)) return decline();
-  Call call{*script, id::zero};
-  const bool may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
-  const Ref answer =
-      version_1() ? call.invoke(handle(h), count, offset, may_trim) : call.invoke(handle(h), count, offset, flags);
-  if (answer && to_nothing(answer.get()) && !call.declined()) return 0;
-  // To decline is to ask for pwrite instead.
-  call.decline_or_fail();
-  return -1;
+  const Turn turn;
+  if (const auto done = zeroed(h, count, offset, flags)) return *done;
+  return (flags & NBDKIT_FLAG_FAST_ZERO) != 0 ? decline() : write_zeros(h, count, offset, flags & NBDKIT_FLAG_FUA);
 }
 
 int cache(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
@@ -98,14 +123,20 @@ int cache(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
 
 int extents(void* h, uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents* list) noexcept {
   if (!has(id::extents)) return nbdkit_add_extent(list, offset, count, 0);
+  const Turn turn;
   Call call{*script, id::extents};
   const Ref answer = call.invoke(handle(h), count, offset, flags);
-  bool any = false;
+  const uint64_t end = offset + count;
+  bool any = false, enough = false;
   const auto add = [&](PyObject* item) {
     const auto extent = to_extent(item);
     if (!extent) return false;
     any = true;
-    if (nbdkit_add_extent(list, extent->offset, extent->length, extent->type) == 0) return true;
+    // Nothing beyond the request: told more about one of 2**32 - 1 bytes, nbdkit 1.42.2 and older would abort.
+    if (enough) return true;
+    const uint64_t rest = end - std::min(end, extent->offset);
+    enough = rest > 0 && extent->length >= rest;
+    if (nbdkit_add_extent(list, extent->offset, enough ? rest : extent->length, extent->type) == 0) return true;
     script_error("nbdkit refuses the extent " + describe(item));
     return false;
   };

@@ -11,6 +11,8 @@ namespace nbdkit_python::module {
 namespace {
 
 void set_error(const py::object& err) {
+  if (PyBool_Check(err.ptr()))
+    raise(PyExc_TypeError, "nbdkit.set_error: err: expected an int such as errno.ENOSPC, got " + describe(err.ptr()));
   const int value = number("nbdkit.set_error: err", err, 0, 4095);
   if (Call* const call = Call::current())
     call->set_error(value);
@@ -30,7 +32,7 @@ void nanosleep(const py::object& sec, const py::object& nsec) {
   const auto s = number<unsigned>("nbdkit.nanosleep: sec", sec, 0, std::numeric_limits<int>::max());
   const auto n = number<unsigned>("nbdkit.nanosleep: nsec", nsec, 0, std::numeric_limits<unsigned>::max());
   const auto& serving_sleep = server().nanosleep;
-  int result;
+  int result = 0;
   {
     const py::gil_scoped_release others_run;
     result = interpreter::serving() ? serving_sleep(s, n) : sleep_alone(s, n);
@@ -41,7 +43,8 @@ void nanosleep(const py::object& sec, const py::object& nsec) {
 py::bytes read_password(const py::object& value) {
   const std::string how = text("nbdkit.read_password", value);
   char* password = nullptr;
-  int result, err;
+  int result = 0;
+  int err = 0;
   {
     const py::gil_scoped_release others_run;  // it may ask a person
     errno = 0;
@@ -148,8 +151,10 @@ void define_basics(py::module_& m) {
     m.def(
         "debug_hexdiff",
         [](const py::buffer& buf1, const py::buffer& buf2, const py::object& prefix, std::uint64_t start) {
-          const py::bytes first = contiguous(buf1), second = contiguous(buf2);
-          const std::string_view one = first, two = second;
+          const py::bytes first = contiguous(buf1);
+          const py::bytes second = contiguous(buf2);
+          const std::string_view one = first;
+          const std::string_view two = second;
           if (one.size() != two.size())
             raise(PyExc_ValueError, "nbdkit.debug_hexdiff: expected two buffers of one size, got " +
                                         std::to_string(one.size()) + " and " + std::to_string(two.size()) + " bytes");
