@@ -14,7 +14,7 @@ from ._errors import Error as Error
 # is needed, so that `import nbdkit` stays light. The parameters are called as the server's are.
 
 
-def parse_probability(what: str, str: str) -> float:  # noqa: A002
+def parse_probability(what: str, str: str) -> float:
     """A probability such as `0.25`, `25%`, `1:4` or `1/4`, as a float from 0.0 up.
 
     what: the parameter's name, for the message of the ValueError that anything else raises.
@@ -24,7 +24,7 @@ def parse_probability(what: str, str: str) -> float:  # noqa: A002
     return _parse.probability(what, str)
 
 
-def parse_delay(what: str, str: str) -> tuple[int, int]:  # noqa: A002
+def parse_delay(what: str, str: str) -> tuple[int, int]:
     """A delay such as `5` or `5s` (seconds), `2.5s`, `100ms`, `20us` or `30ns`, as (seconds, nanoseconds).
 
     what: the parameter's name, for the message of the ValueError that anything else raises.

@@ -171,7 +171,7 @@ def _function(callback: object) -> tuple[FunctionType | None, int]:
     if isinstance(callback, MethodType):
         function, bound = _function(callback.__func__)
         return function, bound + 1
-    call = getattr(type(callback), "__call__", None)
+    call = getattr(type(callback), "__call__", None)  # noqa: B004  # not whether, but what is called
     if isinstance(call, FunctionType):
         return call, 1
     return None, 0

@@ -98,7 +98,9 @@ int Script::report(const char* where, int set_error) const noexcept {
 }
 
 void Script::complain(const char* where, const std::string& message) const noexcept {
-  const std::string line = name_ + ": " + (*where ? std::string{where} + ": " : std::string{}) + message;
+  std::string line = name_ + ": ";
+  if (*where != '\0') line += std::string{where} + ": ";
+  line += message;
   server_.error(line.c_str());
 }
 

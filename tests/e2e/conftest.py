@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from daemon import daemonise as daemonise
 from harness import Server, nbdkit, serving, write_script
 
 Serve = Callable[..., Server]
+StartFails = Callable[..., str]
 
 
 @pytest.fixture
@@ -36,10 +38,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def start_fails(tmp_path: Path) -> Callable[..., str]:
+def start_fails(tmp_path: Path) -> StartFails:
     """start_fails(SCRIPT, *parameters): nbdkit must end with exit status 1; the result is all that it said."""
 
-    def start(script: str | Path, *arguments: object, **settings: object) -> str:
+    def start(script: str | Path, *arguments: object, **settings: Any) -> str:
         if isinstance(script, str) and "\n" in script:
             script = write_script(tmp_path, script)
         done = nbdkit(script, *arguments, **settings)

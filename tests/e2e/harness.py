@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nbd
 
@@ -46,7 +47,7 @@ def write_script(folder: Path, text: str, name: str = "disk.py") -> Path:
 
 
 def nbdkit(*arguments: object, timeout: float = TIMEOUT, env: dict[str, str] | None = None,
-           plugin: str = PLUGIN, **options: object) -> subprocess.CompletedProcess[str]:
+           plugin: str = PLUGIN, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `nbdkit PLUGIN arguments…` to its end: for --dump-plugin, and for what must fail to start.
 
     Arguments that begin with `-` go before the plugin's name, as nbdkit's own options.
@@ -54,12 +55,12 @@ def nbdkit(*arguments: object, timeout: float = TIMEOUT, env: dict[str, str] | N
     words = [str(a) for a in arguments]
     own = [w for w in words if w.startswith("-") and w != "-"]
     rest = [w for w in words if w not in own]
+    options.setdefault("stdin", subprocess.DEVNULL)
     # A start that should fail but does not would serve for ever: a socket of its own, and the time-out ends it.
     with tempfile.TemporaryDirectory(prefix="nbdkit-") as folder:
         command = ["nbdkit", "-f", "-U", f"{folder}/sock", *own, plugin, *rest]
         return subprocess.run(command, text=True, capture_output=True, timeout=timeout,
-                              env=env or environment(), errors="replace",
-                              **{"stdin": subprocess.DEVNULL, **options})
+                              env=env or environment(), errors="replace", **options)
 
 
 class Server:

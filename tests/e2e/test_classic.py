@@ -7,7 +7,7 @@ import errno
 
 import nbd
 
-from conftest import Serve
+from conftest import Serve, StartFails
 from harness import raises_errno
 
 MiB = 1024 * 1024
@@ -144,7 +144,7 @@ def test_classic_version_2(serve: Serve) -> None:
         assert f"{line}\n" in server.log()
 
 
-def test_classic_version_2_wants_its_parameter(start_fails) -> None:
+def test_classic_version_2_wants_its_parameter(start_fails: StartFails) -> None:
     assert "the size parameter is missing" in start_fails(CLASSIC_V2)
     assert "unknown parameter colour" in start_fails(CLASSIC_V2, "size=1M", "colour=red")
 

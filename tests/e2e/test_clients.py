@@ -9,6 +9,7 @@ import json
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -179,7 +180,10 @@ def test_read_only(serve: Serve, tmp_path: Path) -> None:
     server = serve(RAM_DISK, "size=1M", options=("-r",))
     h = server.connect()
     assert h.is_read_only()
-    for request in (lambda: h.pwrite(bytes(512), 0), lambda: h.zero(512, 0), lambda: h.trim(512, 0)):
+    requests: list[Callable[[], object]] = [
+        lambda: h.pwrite(bytes(512), 0), lambda: h.zero(512, 0), lambda: h.trim(512, 0),
+    ]
+    for request in requests:
         with raises_errno(errno.EPERM):
             request()
     assert h.pread(512, 0) == bytes(512)

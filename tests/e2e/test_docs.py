@@ -141,8 +141,9 @@ def test_every_callback_with_its_parameters() -> None:
     documented = {}
     for name, text in sections(CALLBACKS, "###").items():
         [block] = re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        documented[name] = {shape: version for shape, version in
-                            (re.fullmatch(r"(\w+\(.*?\))\s*(.*)", line).groups() for line in block.splitlines())}
+        matches = [re.fullmatch(r"(\w+\(.*?\))\s*(.*)", line) for line in block.splitlines()]
+        assert all(matches), block
+        documented[name] = {match[1]: match[2] for match in matches if match}
     assert documented == expected
 
 
@@ -182,15 +183,16 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Lists:
     """What `nbdkit` has in a server: constants; functions and how docstrings in C++ begin; the rest; what came when."""
     done = nbdkit("--dump-plugin", write_script(tmp_path_factory.mktemp("module"), LISTS))
     assert done.returncode == 0, done.stderr
-    return tuple(json.loads(done.stdout.partition("lists=")[2]))
+    constants, functions, rest, since = json.loads(done.stdout.partition("lists=")[2])
+    return constants, functions, rest, since
 
 
 def documented_functions() -> dict[str, re.Match[str]]:
     lines = [line for block in re.findall(r"^```\n(.*?)^```$", MODULE.read_text(), re.MULTILINE | re.DOTALL)
              for line in block.splitlines()]
-    matches = [FUNCTION.fullmatch(line) for line in lines]
-    assert all(matches), lines
-    return {match["name"]: match for match in matches}
+    matches = {line: FUNCTION.fullmatch(line) for line in lines}
+    assert all(matches.values()), matches
+    return {match["name"]: match for match in matches.values() if match}
 
 
 def test_every_constant(module: Lists) -> None:

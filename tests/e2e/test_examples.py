@@ -16,7 +16,7 @@ from pathlib import Path
 import nbd
 import pytest
 
-from conftest import Serve
+from conftest import Serve, StartFails
 from example_kit import MiB, altered, in_background, info, open_modes, run
 from harness import EXAMPLES, nbdkit, raises_errno
 
@@ -37,7 +37,7 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("example", ALL)
 def test_docstring_says_what_it_is_and_how_to_serve_it(example: str) -> None:
     first, blank, command = docstring(example).splitlines()[:3]
-    assert first.startswith("A ") or first.startswith("Several "), first
+    assert first.startswith(("A ", "Several ")), first
     assert first.endswith(".")
     assert blank == ""
     assert command.startswith(f"    nbdkit python {example}"), command
@@ -124,7 +124,7 @@ def test_ram_disk_takes_and_gives_a_disk_image(serve: Serve, tmp_path: Path, exa
 
 
 @pytest.mark.parametrize("example", RAM_DISKS)
-def test_ram_disk_parameters(serve: Serve, start_fails, example: str) -> None:
+def test_ram_disk_parameters(serve: Serve, start_fails: StartFails, example: str) -> None:
     assert serve(EXAMPLES / example).connect().get_size() == 64 * MiB
     assert "unknown parameter 'sise': this disk has one, size=SIZE" in start_fails(EXAMPLES / example, "sise=1M")
     assert "many" in start_fails(EXAMPLES / example, "size=many")
@@ -140,7 +140,7 @@ def test_ram_disk_without_an_api_version_is_version_1(serve: Serve, tmp_path: Pa
     assert disk.pread(11, 76) == b"\0\0\0\0 style\0"
 
 
-def test_ram_disk_functions_that_must_be_there(serve: Serve, start_fails, tmp_path: Path) -> None:
+def test_ram_disk_functions_that_must_be_there(serve: Serve, start_fails: StartFails, tmp_path: Path) -> None:
     others = ["config_complete", "can_multi_conn", "pwrite", "zero", "trim"]
     without = altered(tmp_path, "ramdisk.py", after=f"config_complete(); del {', '.join(others)}")
     disk = serve(without).connect()
@@ -292,7 +292,12 @@ def test_exports_file_that_is_deleted_during_the_list(serve: Serve, folder: Path
     disk.set_opt_mode(True)
     disk.connect_unix(str(server.socket))
     names: list[str] = []
-    disk.opt_list(lambda name, _description: names.append(name) or 0)
+
+    def collect(name: str, _description: str) -> int:
+        names.append(name)
+        return 0
+
+    disk.opt_list(collect)
     disk.opt_abort()
     assert names == ["a disk", "latest"]
 
@@ -321,7 +326,7 @@ def test_exports_read_only(serve: Serve, folder: Path) -> None:
     assert open_modes(server, folder / "b.img") == [os.O_RDONLY]
 
 
-def test_exports_parameters(serve: Serve, start_fails, tmp_path: Path) -> None:
+def test_exports_parameters(serve: Serve, start_fails: StartFails, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     empty = serve(EXAMPLES / "exports.py", f"folder={tmp_path / 'empty'}")
     with pytest.raises(nbd.Error):

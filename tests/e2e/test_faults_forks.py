@@ -16,7 +16,7 @@ from conftest import Serve
 from daemon import PATIENCE
 from disks import disk
 from faults import names
-from harness import Server, extents
+from harness import Server, environment, extents
 from launch import MARK, kill_what_is_left, wait_until
 
 SCRIPT = disk("""
@@ -70,17 +70,20 @@ SCRIPT = disk("""
 """).replace("SIZE", "4096")
 PLACES = re.findall(r'[^_]fork\("(\w+)"\)', SCRIPT)
 
+# Since 3.12, Python warns of any fork of a process that has threads.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 Forking = Callable[[str, str], Server]
 
 
 @pytest.fixture
-def forking(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Forking]:
+def forking(serve: Serve, tmp_path: Path) -> Iterator[Forking]:
     """forking(PLACE, CHILD): a server whose script forks in the callback PLACE, and does CHILD in the child."""
-    monkeypatch.setenv(MARK, str(tmp_path))
     servers = []
+    env = environment(PYTHONWARNINGS="ignore", **{MARK: str(tmp_path)})
 
     def start(place: str, child: str) -> Server:
-        servers.append(serve(SCRIPT.replace("PLACE", repr(place)).replace("CHILD", child)))
+        servers.append(serve(SCRIPT.replace("PLACE", repr(place)).replace("CHILD", child), env=env))
         return servers[-1]
 
     yield start
@@ -186,7 +189,7 @@ PARALLEL = disk("""
 
 
 def test_processes_in_parallel_requests(serve: Serve) -> None:
-    server = serve(PARALLEL, options=("-t", "4"))
+    server = serve(PARALLEL, options=("-t", "4"), env=environment(PYTHONWARNINGS="ignore"))
     clients = [server.connect() for _ in range(2)]
     answers = {}
     for offset in range(0, 48 * 512, 512):

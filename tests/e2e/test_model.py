@@ -217,7 +217,8 @@ def name(number: int) -> str:
 
 def check(real: Real, how: settings = SETTINGS, number: int = 0) -> None:
     """Have hypothesis send requests to a disk."""
-    run_state_machine_as_test(seed(f"{SEED} {number} {real.disk}")(lambda: Requests(real)), settings=how)
+    run: Callable[..., None] = run_state_machine_as_test  # without types in hypothesis 6.67
+    run(seed(f"{SEED} {number} {real.disk}")(lambda: Requests(real)), settings=how)
 
 
 @pytest.mark.parametrize("disk", DISKS)

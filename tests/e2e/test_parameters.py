@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbd
 import pytest
 
 from conftest import Serve
@@ -34,7 +35,7 @@ def parameters(script: Path, *words: str, **options: Any) -> list[tuple[str, str
     """The (key, value) pairs that config() got."""
     done = nbdkit("--dump-plugin", script, *words, **options)
     assert done.returncode == 0, done.stderr
-    return eval(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return eval(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("words, expected", [
@@ -204,6 +205,6 @@ def test_odd_names_of_scripts(serve: Serve, tmp_path: Path, name: bytes) -> None
     server = serve(script)
     h = server.connect(full_info=True)
     assert (h.get_size(), h.get_export_description()) == (4097, ascii(script.name))
-    with pytest.raises(Exception):
+    with pytest.raises(nbd.Error):
         h.flush()
     assert name in server.logfile.read_bytes()

@@ -267,7 +267,10 @@ def test_a_request_whose_buffer_is_kept_fails(serve: Serve, callback: str, view:
                 kept.append({view})
     """))
     h = server.connect()
-    request = {"pread": lambda offset: h.pread(4096, offset), "pwrite": lambda offset: h.pwrite(bytes(4096), offset)}
+    request: dict[str, Callable[[int], object]] = {
+        "pread": lambda offset: h.pread(4096, offset),
+        "pwrite": lambda offset: h.pwrite(bytes(4096), offset),
+    }
     with raises_errno(errno.EIO):
         request[callback](0)
     said = server.wait_for_log(rf"error: .*disk\.py: {callback}: .*", SOON)[0]

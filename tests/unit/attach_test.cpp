@@ -79,7 +79,7 @@ TEST_F(AttachTest, Nests) {
 TEST_F(AttachTest, StateLastsFromCallToCall) {
   in_thread([this] {
     EXPECT_EQ(Thread::current().state, nullptr);
-    PyThreadState* first;
+    PyThreadState* first = nullptr;
     std::string ident;
     {
       const Attach attach;
@@ -120,7 +120,7 @@ TEST_F(AttachTest, ThisIsPythonsMainThread) {
 // C libraries that know nothing of us (ctypes' callbacks) use CPython's own functions.
 TEST_F(AttachTest, PythonsOwnEnsureUsesTheThreadsState) {
   in_thread([] {
-    PyThreadState* state;
+    PyThreadState* state = nullptr;
     {
       const Attach attach;
       state = PyThreadState_Get();
@@ -142,6 +142,7 @@ TEST_F(AttachTest, EndedThreadsLeaveNoStateBehind) {
   std::atomic<int> runs = 0;
   // Several at a time, as with a server's connections.
   std::vector<std::thread> starters;
+  starters.reserve(4);
   for (int i = 0; i < 4; ++i)
     starters.emplace_back([&] {
       for (int j = 0; j < 500; ++j)
@@ -180,8 +181,8 @@ TEST_F(AttachTest, EndedThreadsDestroyTheirLocals) {
 }
 
 TEST_F(AttachTest, EndedThreadsFreeTheirExporters) {
-  Py_ssize_t before;
-  PyObject* type;
+  Py_ssize_t before = 0;
+  PyObject* type = nullptr;
   {
     const Attach attach;
     char byte = 0;
@@ -217,6 +218,7 @@ TEST_F(AttachTest, OneThreadAtATime) {
     run("import time\nkept = threading.local()\ntotal = 0");
   }
   std::vector<std::thread> threads;
+  threads.reserve(8);
   for (int i = 0; i < 8; ++i)
     threads.emplace_back([&, i] {
       for (int j = 0; j < 200; ++j) {

@@ -175,7 +175,8 @@ TEST(End, ThreadsMayEndAfterIt) {
 
 // A callback may be asleep in the server, and wake up when Python is over.
 TEST(End, ThreadsMayWakeAfterIt) {
-  static std::atomic<bool> asleep, wake;
+  static std::atomic<bool> asleep;
+  static std::atomic<bool> wake;
   static Server server = fake_server();
   server.nanosleep = [](unsigned, unsigned) {
     asleep = true;

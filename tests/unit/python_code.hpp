@@ -24,10 +24,14 @@ inline std::string text(PyObject* object) {
 // The pending exception as "ValueError: text", or nothing; it is cleared.
 inline std::string raised() {
   if (PyErr_Occurred() == nullptr) return {};
-  PyObject *type, *value, *trace;
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* trace = nullptr;
   PyErr_Fetch(&type, &value, &trace);
   PyErr_NormalizeException(&type, &value, &trace);
-  const Ref owned_type = Ref::take(type), exception = Ref::take(value), owned_trace = Ref::take(trace);
+  const Ref owned_type = Ref::take(type);
+  const Ref exception = Ref::take(value);
+  const Ref owned_trace = Ref::take(trace);
   return std::string{Py_TYPE(exception.get())->tp_name} + ": " + text(exception.get());
 }
 

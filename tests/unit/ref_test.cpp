@@ -99,6 +99,7 @@ TEST_F(RefTest, OldObjectGoesAfterTheNewOneIsThere) {
   watched = &ref;
   seen = nullptr;
   ref = Ref::borrow(object_);
+  watched = nullptr;
   EXPECT_EQ(seen, object_);
 }
 

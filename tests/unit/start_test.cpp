@@ -82,7 +82,8 @@ TEST_F(StartTest, CannotStart) {
 
 TEST_F(StartTest, LeavesSignalsToTheServer) {
   in_child([] {
-    constexpr int servers[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP}, errors[] = {SIGPIPE, SIGXFSZ};
+    constexpr int servers[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP};
+    constexpr int errors[] = {SIGPIPE, SIGXFSZ};
     for (const int number : servers) std::signal(number, SIG_DFL);
     for (const int number : errors) std::signal(number, SIG_DFL);
     ASSERT_TRUE(interpreter::hold(fake_server()));

@@ -77,7 +77,8 @@ void define_parsers(py::module_& m) {
     m.def(
         "parse_delay",
         [](const py::object& what, const py::object& string) {
-          unsigned sec = 0, nsec = 0;
+          unsigned sec = 0;
+          unsigned nsec = 0;
           parse(server().parse_delay, "parse_delay", what, string, &sec, &nsec);
           return py::make_tuple(sec, nsec);
         },
