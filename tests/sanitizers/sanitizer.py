@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A plugin of pytest for `./test asan` and `./test tsan`: a sanitizer's report fails the test that it comes from.
+
+It also knows the tests that a sanitizer cannot be asked to run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPORTS = Path(os.environ["SANITIZER_REPORTS"])
+REMARK = re.compile(os.environ["SANITIZER_REMARK"])
+
+# By name, with or without parameters.
+LEFT_OUT = {
+    # These measure resident memory, in which a sanitizer keeps what has been freed, and notes of its own.
+    "test_failing_reads_do_not_use_up_memory",
+}
+if os.environ["SANITIZER"] == "tsan":
+    LEFT_OUT |= {
+        # The script has a thread when nbdkit forks. ThreadSanitizer does not work in the child of such a process: it
+        # holds back every signal, so that the server does not end.
+        "test_a_busy_thread_while_nbdkit_daemonises",
+        "test_a_busy_thread_while_nbdkit_forks_for_run",
+        "test_a_waiting_thread_does_not_keep_the_server_alive[background]",
+        "test_multiprocessing_before_the_fork[executor]",
+    }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    left_out = [item for item in items if {item.name, item.name.partition("[")[0]} & LEFT_OUT]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def said(report: Path) -> str:
+    lines = report.read_text(errors="replace").splitlines()
+    return "".join(f"{line}\n" for line in lines if not REMARK.fullmatch(line))
+
+
+@pytest.fixture(autouse=True)
+def no_report(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The test's servers put its name on their reports. This is a test's first fixture: it ends after them."""
+    label = re.sub(r"\W+", "-", request.node.nodeid.rpartition("/")[2])[:120]
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SANITIZER_TEST", label)
+        yield
+    reports = "".join(map(said, sorted(REPORTS.glob(f"{label}.*"))))
+    if reports:
+        pytest.fail(reports, pytrace=False)
