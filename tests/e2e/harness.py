@@ -27,6 +27,10 @@ EXAMPLES = ROOT / "examples"
 PLUGIN = os.environ.get("NBDKIT_PYTHON_PLUGIN") or str(ROOT / "build" / "nbdkit-python-plugin.so")
 TIMEOUT = 30  # seconds; what any one step may take on a slow machine
 
+# A shell has SIGINT ignored in what it runs in the background, which servers would inherit; a handler they do not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def environment(**changes: str | None) -> dict[str, str]:
     """This process's environment without what would change Python's buffering or modules; `changes` on top of it."""

@@ -126,7 +126,7 @@ class Request:
         return Random(self.content).randbytes(self.count) if self.content else bytes(self.count)
 
     def __repr__(self) -> str:
-        words = [self.op] + ([str(self.offset), str(self.count)] if self.count else [])
+        words = [self.op] + ([str(self.offset), str(self.count)] if self.op != "flush" else [])
         words += [name for name, flag in FLAGS.items() if self.flags & flag]
         words += [f"content={self.content}"] if self.op == "pwrite" else []
         return f"<{' '.join(words)}>"
