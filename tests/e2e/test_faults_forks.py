@@ -146,8 +146,8 @@ def test_a_child_that_ends(forking: Forking, place: str, child: str) -> None:
     assert server.log() == ""
 
 
-# BUG: the child goes on as a server. It answers to the client as well, takes its next requests (so that writes are
-# lost), and runs close, cleanup, unload and atexit hooks.
+# A child that went on as a server would answer to the client as well, take its next requests (so that writes were
+# lost), and run close, cleanup, unload and atexit hooks.
 @pytest.mark.parametrize("child", ["sys.exit(0)", "sys.exit(3)", "raise LookupError('in the child')"])
 @pytest.mark.parametrize("place", ["open", "pread", "pwrite"])
 def test_a_child_that_raises(forking: Forking, place: str, child: str) -> None:
@@ -156,7 +156,6 @@ def test_a_child_that_raises(forking: Forking, place: str, child: str) -> None:
     assert re.search(rf"disk\.py: {place}: .*os\._exit", server.log())
 
 
-# BUG: the same.
 @pytest.mark.parametrize("place", PLACES)
 def test_a_child_that_comes_back(forking: Forking, place: str) -> None:
     server = forking(place, "pass")

@@ -208,7 +208,7 @@ NUMBERS: dict[str, int | type[Exception]] = {  # and the exception that it leads
     "2 ** 64 + 28": ValueError, "10 ** 30": ValueError, "-10 ** 30": ValueError, "4096": ValueError,
     "None": TypeError, "'EIO'": TypeError, "b'EIO'": TypeError, "28.0": TypeError, "[28]": TypeError,
     "OSError": TypeError, "errno": TypeError,
-    "True": TypeError,  # BUG: set_error takes it for EPERM
+    "True": TypeError,
     "Code.FULL": errno.ENOSPC, "Number(28)": errno.ENOSPC, "4095": errno.EIO, "errno.EPERM": errno.EPERM,
 }
 

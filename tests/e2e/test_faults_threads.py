@@ -123,7 +123,7 @@ def test_threads(launch: Launch, way: str, kind: str, place: str, tmp_path: Path
     assert log.count("ValueError: in a hook\n") == 1
 
 
-# BUG: without another thread at the end, Python is finalized under the hook's: "Fatal Python error", SIGABRT.
+# Python must not be finalized while it runs, though there was no other thread when the end began.
 def test_a_thread_that_a_hook_starts(serve: Serve) -> None:
     server = serve(disk("""
         import atexit, sys, threading
