@@ -112,7 +112,13 @@ void define_connection(py::module_& m) {
   const auto define_text = [&m](const char* name, char* (*Server::*member)(), const char* doc) {
     if (server().*member)
       m.def(
-          name, [name, member] { return known(name, (server().*member)()); }, doc);
+          name,
+          [name, member] {
+            // Where there is no connection, nbdkit's functions about TLS abort the process.
+            if (server().is_tls && server().is_tls() == -1) raise_unknown(name);
+            return known(name, (server().*member)());
+          },
+          doc);
   };
   define_text(
       "peer_security_context", &Server::peer_security_context,
