@@ -73,17 +73,17 @@ PLACES = re.findall(r'[^_]fork\("(\w+)"\)', SCRIPT)
 # Since 3.12, Python warns of any fork of a process that has threads.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-Forking = Callable[[str, str], Server]
+Forking = Callable[..., Server]
 
 
 @pytest.fixture
 def forking(serve: Serve, tmp_path: Path) -> Iterator[Forking]:
-    """forking(PLACE, CHILD): a server whose script forks in the callback PLACE, and does CHILD in the child."""
+    """forking(PLACE, CHILD[, SCRIPT]): a server whose script forks in callback PLACE, and does CHILD in the child."""
     servers = []
     env = environment(PYTHONWARNINGS="ignore", **{MARK: str(tmp_path)})
 
-    def start(place: str, child: str) -> Server:
-        servers.append(serve(SCRIPT.replace("PLACE", repr(place)).replace("CHILD", child), env=env))
+    def start(place: str, child: str, script: str = SCRIPT) -> Server:
+        servers.append(serve(script.replace("PLACE", repr(place)).replace("CHILD", child), env=env))
         return servers[-1]
 
     yield start
@@ -161,6 +161,28 @@ def test_a_child_that_comes_back(forking: Forking, place: str) -> None:
     server = forking(place, "pass")
     check(server)
     assert re.search(rf"disk\.py: {place}: .*os\._exit", server.log())
+
+
+TWICE = disk("""
+    import os
+
+    def pread(h, buf, offset, flags):
+        if os.fork() == 0:
+            CHILD
+        buf[:] = bytes([offset // 512]) * len(buf)
+""")
+
+
+def reads(server: Server) -> None:
+    h = server.connect()
+    for block in range(8):
+        assert h.pread(512, block * 512) == bytes([block]) * 512
+    h.shutdown()
+
+
+@pytest.mark.peer_fails
+def test_only_the_server_answers(forking: Forking) -> None:
+    in_time(reads, forking("pread", "pass", TWICE))
 
 
 PARALLEL = disk("""

@@ -101,6 +101,7 @@ def test_processes(launch: Launch, way: str, kind: str, place: str, tmp_path: Pa
 
 
 # By nbdkit's own handler, the server would not serve any more: it writes to a pipe that both have.
+@pytest.mark.peer_fails
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"])
 def test_a_process_can_be_ended_by_a_signal(serve: Serve, name: str) -> None:
     server = serve(telling(f"""
