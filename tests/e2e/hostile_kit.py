@@ -13,13 +13,13 @@ SIZE = 1 << 20
 # It keeps what it is given, and writes three files beside itself: `calls`, each request; `clients`, a line for each
 # that comes or goes; and `wrong`, what no client may bring about.
 WATCHFUL = """
-    import builtins, os
+    import builtins, itertools, os
     import nbdkit
 
     API_VERSION = 2
     WHOLE, MODEL = {size}, nbdkit.THREAD_MODEL_{model}
     disk = bytearray({size}) if {size} <= 1 << 24 else None
-    opened, clients = 0, set()
+    numbers, clients = itertools.count(1), set()  # open() may be called by many threads at once
     calls, comings, wrong = (builtins.open(os.path.join(os.path.dirname(__file__), name), "w", buffering=1)
                              for name in ("calls", "clients", "wrong"))
 
@@ -37,12 +37,10 @@ WATCHFUL = """
     def thread_model(): return MODEL
 
     def open(readonly):
-        global opened
         expect(readonly is False and type(nbdkit.export_name()) is str, "open")
-        opened += 1
-        clients.add(opened)
+        clients.add(number := next(numbers))
         print("open", file=comings)
-        return opened
+        return number
 
     def close(h):
         expect(h in clients, "close", h)

@@ -200,7 +200,7 @@ def test_having_heard_the_answers_at_any_byte(watched: Watched) -> None:
     assert written(server) == ["pwrite 512"], "the one that was sent as a whole"
 
 
-IN_FLIGHT = b"".join(request(READ, SLOW, 4 * KiB) + request(WRITE, SLOW, 4 * KiB) + WHOLE * 4 * KiB for _ in range(8))
+IN_FLIGHT = b"".join(request(WRITE, SLOW, 4 * KiB) + WHOLE * 4 * KiB + request(READ, SLOW, 4 * KiB) for _ in range(8))
 
 
 def test_killed_with_requests_in_flight(watched: Watched) -> None:
