@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import struct
@@ -21,6 +22,7 @@ MODELS = "SERIALIZE_ALL_REQUESTS", "PARALLEL"
 ROUNDS = 50
 KiB = 1024
 READ, WRITE = 0, 1
+OWN_THREADS = 2 if os.environ.get("SANITIZER") == "tsan" else 1  # of a server without clients; ThreadSanitizer has one
 WHOLE, SLOW = b"w", 64 * KiB  # what a write holds that is sent as a whole; from this offset on, requests take a while
 
 # Handles are numbers. What it writes down: "open 1", "pwrite 512", "close 1".
@@ -159,7 +161,7 @@ def watched(request: pytest.FixtureRequest, serve: Serve) -> Iterator[Watched]:
     server = serve(disk(WITNESS.format(model=request.param, slow=SLOW, whole=WHOLE)), options=options)
     answers(server)  # what is loaded once is loaded
     deadline = time.monotonic() + TIMEOUT
-    while held(server)["handles"] or held(server)["threads"] > 1:
+    while held(server)["handles"] or held(server)["threads"] > OWN_THREADS:
         assert time.monotonic() < deadline, held(server)
         time.sleep(0.002)
     nothing = held(server)
