@@ -10,14 +10,13 @@
 namespace nbdkit_python {
 
 class Call;
-class Exporter;
 
 // What the core keeps for each server thread.
 struct Thread {
   PyThreadState* state;  // null until the first attachment
   unsigned depth;        // how many Attach blocks are open; 0: detached
   Call* call;            // the innermost callback that is running
-  Exporter* exporter;    // kept from one request to the next
+  PyObject* lender;      // View's, kept from one request to the next
   bool forked;           // the script has forked in this callback, and this is the child
 
   static Thread& current() noexcept;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // View: a request's buffer as a memoryview that is good for one callback.
 //
-// The memory is the server's and is used again for the next request. The memoryview is made from an exporter of our
-// own, which counts who still looks: a script that keeps one is told so, and what it kept is taken from it.
+// The memory is the server's and is used again for the next request. The memoryview is made by a lender of our own,
+// by which it is seen who still looks: a script that keeps one is told so, and what it kept is taken from it.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,9 @@ namespace nbdkit_python {
 // Whether nothing of the script's has the address of these `size` bytes, from an earlier request and beyond recall.
 // False: Python's error indicator is set, and no request may use them.
 bool is_free(const void* data, std::size_t size) noexcept;
+
+// A thread's lender ends with the thread; null is none.
+void drop_lender(PyObject* lender) noexcept;
 
 class [[nodiscard]] View {
  public:
@@ -32,7 +35,7 @@ class [[nodiscard]] View {
   bool close() noexcept;
 
  private:
-  Exporter* exporter_;
+  PyObject* lender_;
   Ref memoryview_;
 };
 

@@ -11,6 +11,9 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <utility>
+
+#include "nbdkit_python/buffer.hpp"
 
 namespace nbdkit_python {
 namespace {
@@ -44,7 +47,7 @@ struct Reaper {
       ++r.leaving;
     }
     PyEval_RestoreThread(this_thread.state);
-    Py_CLEAR(this_thread.exporter);
+    drop_lender(std::exchange(this_thread.lender, nullptr));
     PyThreadState_Clear(this_thread.state);
     PyThreadState_DeleteCurrent();
     this_thread.state = nullptr;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The exporter behind a request's memoryview.
+// What lends a request's memory to a script.
 //
-// Every memoryview of it, however sliced or cast, shares one export, so a count of exports above zero after the
-// callback means that some view is alive. That may be a reference cycle waiting for the collector, which is harmless
-// once collected. Otherwise the views are searched for and released: using one later is a ValueError in the script,
-// never a read of another request's data.
+// Each thread has a lender, kept from one request to the next: a memoryview, of an exporter of our own, that is made to
+// show the request's memory. The script gets a memoryview of that, which costs one object and no call of the exporter.
+// However it is then sliced or cast, CPython counts it among the views of the same buffer: if there are others than the
+// lender when the callback has returned, something is alive. That may be a reference cycle waiting for the collector,
+// which is harmless once collected. Otherwise the views are searched for and released: using one later is a ValueError
+// in the script, never a read of another request's data.
 //
 // What a view cannot be deprived of is its address where something else has that too: for a moment, a thread that sends
 // it; for longer, an array of ctypes or numpy. Until that is gone, no request is served in this memory.
@@ -20,15 +22,14 @@
 
 namespace nbdkit_python {
 
-class Exporter {
- public:
+namespace {
+
+struct Exporter {
   PyObject_HEAD void* data;  // null between requests
   Py_ssize_t size;
-  Py_ssize_t views;
+  Py_ssize_t views;  // buffers that it has given: the lender's, and what is made of a memoryview's `obj`
   int readonly;
 };
-
-namespace {
 
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   auto* const exporter = reinterpret_cast<Exporter*>(self);
@@ -61,12 +62,46 @@ PyTypeObject* exporter_type() noexcept {
 
 PyObject* object(Exporter* exporter) noexcept { return reinterpret_cast<PyObject*>(exporter); }
 
-// The thread's exporter if it is free, or a new one. Null: the error indicator is set.
-Exporter* obtain() noexcept {
-  Thread& thread = Thread::current();
-  if (thread.exporter != nullptr) return std::exchange(thread.exporter, nullptr);
+Exporter* exporter_of(PyObject* lender) noexcept {
+  return reinterpret_cast<Exporter*>(PyMemoryView_GET_BUFFER(lender)->obj);
+}
+
+// Who looks at a lender from now on, or whom it lends from now on, sees this memory.
+void show(PyObject* lender, void* data, std::size_t size, bool readonly) noexcept {
+  Exporter& exporter = *exporter_of(lender);
+  exporter.data = data;
+  exporter.size = static_cast<Py_ssize_t>(size);
+  exporter.readonly = readonly ? 1 : 0;
+  Py_buffer& view = *PyMemoryView_GET_BUFFER(lender);
+  view.buf = data;
+  view.len = view.shape[0] = exporter.size;
+  view.readonly = exporter.readonly;
+}
+
+// Null: the error indicator is set.
+PyObject* make_lender() noexcept {
+  static char nothing;
   PyTypeObject* const type = exporter_type();
-  return type ? PyObject_New(Exporter, type) : nullptr;
+  Exporter* const exporter = type ? PyObject_New(Exporter, type) : nullptr;
+  if (exporter == nullptr) return nullptr;
+  exporter->data = &nothing;
+  exporter->size = exporter->views = exporter->readonly = 0;
+  const Ref owned = Ref::take(object(exporter));
+  PyObject* const lender = PyMemoryView_FromObject(owned.get());
+  // Not for scripts: gc.get_objects() would show it.
+  if (lender) PyObject_GC_UnTrack(lender);
+  return lender;
+}
+
+// The thread's lender if it is free, or a new one. Null: the error indicator is set.
+PyObject* obtain() noexcept {
+  Thread& thread = Thread::current();
+  return thread.lender != nullptr ? std::exchange(thread.lender, nullptr) : make_lender();
+}
+
+// Whether there are no views but the lender. CPython has the count in its headers, and no function that tells it.
+bool is_alone(PyObject* lender) noexcept {
+  return reinterpret_cast<PyMemoryViewObject*>(lender)->mbuf->exports == 1 && exporter_of(lender)->views == 1;
 }
 
 // gc.collect(generation), the script's setting of the collector notwithstanding.
@@ -175,13 +210,17 @@ bool is_free(const void* data, std::size_t size) noexcept {
   }
 }
 
-View::View(void* data, std::size_t size, bool writable) noexcept : exporter_{is_free(data, size) ? obtain() : nullptr} {
-  if (exporter_ == nullptr) return;
-  exporter_->data = data;
-  exporter_->size = static_cast<Py_ssize_t>(size);
-  exporter_->views = 0;
-  exporter_->readonly = writable ? 0 : 1;
-  memoryview_ = Ref::take(PyMemoryView_FromObject(object(exporter_)));
+void drop_lender(PyObject* lender) noexcept {
+  if (lender == nullptr) return;
+  // CPython expects it to be as it was made.
+  PyObject_GC_Track(lender);
+  Py_DECREF(lender);
+}
+
+View::View(void* data, std::size_t size, bool writable) noexcept : lender_{is_free(data, size) ? obtain() : nullptr} {
+  if (lender_ == nullptr) return;
+  show(lender_, data, size, !writable);
+  memoryview_ = Ref::take(PyMemoryView_FromObject(lender_));
 }
 
 View::~View() {
@@ -190,16 +229,21 @@ View::~View() {
 
 bool View::close() noexcept {
   memoryview_ = Ref{};
-  Exporter* const exporter = std::exchange(exporter_, nullptr);
-  if (exporter == nullptr) return true;
+  PyObject* const lender = std::exchange(lender_, nullptr);
+  if (lender == nullptr) return true;
+  Exporter* const exporter = exporter_of(lender);
+  Thread& thread = Thread::current();
+  if (is_alone(lender) && Py_REFCNT(object(exporter)) == 1 && thread.lender == nullptr) [[likely]] {
+    show(lender, nullptr, 0, true);
+    // Good for this thread's next request.
+    thread.lender = lender;
+    return true;
+  }
+  // What is lent stays lent. Without the lender, the exporter counts it.
+  const Ref owned = Ref::borrow(object(exporter));
+  drop_lender(lender);
   const bool gone = exporter->views == 0 || take_back(exporter);
   exporter->data = nullptr;
-  // Referred to by nobody else: good for this thread's next request.
-  Thread& thread = Thread::current();
-  if (Py_REFCNT(object(exporter)) == 1 && thread.exporter == nullptr)
-    thread.exporter = exporter;
-  else
-    Py_DECREF(object(exporter));
   return gone;
 }
 

@@ -180,7 +180,7 @@ TEST_F(AttachTest, EndedThreadsDestroyTheirLocals) {
   EXPECT_EQ(fake().debugs.size(), 50U);
 }
 
-TEST_F(AttachTest, EndedThreadsFreeTheirExporters) {
+TEST_F(AttachTest, EndedThreadsFreeTheirLenders) {
   Py_ssize_t before = 0;
   PyObject* type = nullptr;
   {
