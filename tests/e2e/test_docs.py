@@ -17,7 +17,7 @@ import pytest
 
 from conftest import Serve
 from disks import disk
-from harness import ROOT, TIMEOUT, environment, nbdkit, raises_errno, write_script
+from harness import PLUGIN, ROOT, TIMEOUT, environment, nbdkit, raises_errno, write_script
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,7 +82,7 @@ def test_the_command_works(tmp_path: Path, page: Path) -> None:
     """The page's first script, by the page's own command."""
     [command] = blocks(page, "sh")
     write_script(tmp_path, blocks(page, "python")[0])
-    (tmp_path / "build").symlink_to(ROOT / "build")
+    (tmp_path / "build").symlink_to(Path(PLUGIN).parent)
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, text=True, capture_output=True, timeout=TIMEOUT,
                           env=environment())
     assert done.returncode == 0, done.stderr
