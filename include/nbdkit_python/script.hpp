@@ -49,6 +49,8 @@ class Script {
   // Whether a callback's second parameter is called `count`: what tells the two reads of version 2 apart. Empty:
   // Python's error indicator is set.
   std::optional<bool> takes_count(std::size_t id) const noexcept;
+  // Whether a callback that fills its second parameter, a buffer, is sure to fill all of it. Empty: as above.
+  std::optional<bool> fills_buffer(std::size_t id) const noexcept;
   // The key for parameters that come without one.
   const std::optional<std::string>& magic_config_key() const noexcept { return magic_config_key_; }
   // The first line of the script's docstring.
@@ -66,6 +68,8 @@ class Script {
  private:
   Script(const Server& server, const char* name, std::span<const Callback> callbacks);
   bool run() noexcept;
+  // A yes or no of the package's on a callback.
+  std::optional<bool> ask(const char* question, std::size_t id) const noexcept;
 
   const Server& server_;
   const std::string name_;

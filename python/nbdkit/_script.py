@@ -26,6 +26,8 @@ _CO_ASYNC_GENERATOR = 0x200
 Callback = Callable[..., object]
 Spec = tuple[str, int, bool, str]  # name, need, whether it may be a generator, the parameters
 
+_sources: dict[str, bytes] = {}  # of the scripts that were loaded, by their file names
+
 
 def load(name: str) -> ModuleType:
     """Run the script in the module `__main__`, as `python script.py` would, and return that module.
@@ -50,6 +52,7 @@ def load(name: str) -> ModuleType:
         main.__file__ = filename
     if not sys.flags.safe_path:
         sys.path.insert(0, folder)
+    _sources[filename] = source
     try:
         code = compile(source, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
@@ -233,3 +236,17 @@ def takes_count(pread: Callback) -> bool:
         except (TypeError, ValueError):  # this one does not tell its signature
             names = ()
     return names[1:2] == ("count",)
+
+
+def fills_buffer(pread: Callback) -> bool:
+    """Whether this pread is sure to fill its buffer before it returns, as far as the script's source shows."""
+    function, bound = _function(pread)
+    if function is None or function.__code__.co_filename not in _sources:
+        return False
+    from ._fills import fills
+
+    code, position = function.__code__, bound + 1
+    try:
+        return position < code.co_argcount and fills(_sources[code.co_filename], code, position)
+    except RecursionError:  # the source is nested too deeply to be looked through
+        return False

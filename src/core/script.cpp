@@ -75,11 +75,14 @@ bool Script::resolve() noexcept {
   return true;
 }
 
-std::optional<bool> Script::takes_count(std::size_t id) const noexcept {
-  const Ref answer =
-      Ref::take(PyObject_CallMethod(interpreter::package().script.get(), "takes_count", "O", callback(id)));
+std::optional<bool> Script::ask(const char* question, std::size_t id) const noexcept {
+  const Ref answer = Ref::take(PyObject_CallMethod(interpreter::package().script.get(), question, "O", callback(id)));
   return answer ? to_bool(answer.get()) : std::nullopt;
 }
+
+std::optional<bool> Script::takes_count(std::size_t id) const noexcept { return ask("takes_count", id); }
+
+std::optional<bool> Script::fills_buffer(std::size_t id) const noexcept { return ask("fills_buffer", id); }
 
 std::optional<std::string> Script::summary() const noexcept {
   const Ref doc = Ref::take(PyObject_GetAttrString(module_.get(), "__doc__"));

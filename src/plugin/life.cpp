@@ -16,6 +16,7 @@ namespace nbdkit_python::door {
 // Never destroyed but by unload, since a server that fails to start calls exit().
 std::unique_ptr<Script>& script = *new std::unique_ptr<Script>;
 bool reads_by_count = true;
+bool reads_all = false;
 std::atomic<bool> ending = false;
 bool Turn::needed = false;
 
@@ -76,11 +77,13 @@ class QuitSignals {
 int settle_callbacks() noexcept {
   if (!script->resolve()) return stop();
   const auto by_count = version_1() ? std::optional{true} : script->takes_count(id::pread);
-  if (!by_count) {
+  const auto all = by_count == false ? script->fills_buffer(id::pread) : by_count;
+  if (!all) {
     script->report("pread");
     return stop();
   }
   reads_by_count = *by_count;
+  reads_all = *all;
   return 0;
 }
 

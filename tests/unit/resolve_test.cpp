@@ -182,5 +182,23 @@ TEST_F(ResolveTest, TakesCount) {
     EXPECT_EQ(resolved(two + buf)->takes_count(id::pread), false) << buf;
 }
 
+// What follows from the statements is tested by test_fills.py.
+TEST_F(ResolveTest, FillsBuffer) {
+  const std::string two = "API_VERSION = 2\ndef open(readonly): pass\n";
+  for (const char* const sure :
+       {"def pread(h, buf, offset, flags): buf[:] = b''", "def pread(h, memory, *rest): memory[:] = b''",
+        "class C:\n    def m(self, h, buf, offset, flags): buf[:] = b''\npread = C().m",
+        "class C:\n    def __call__(self, h, buf, offset, flags): buf[:] = b''\npread = C()"})
+    EXPECT_EQ(resolved(two + sure)->fills_buffer(id::pread), true) << sure;
+  for (const char* const unsure :
+       {"def pread(h, buf, offset, flags): pass", "def pread(*buf): buf[:] = b''", "def pread(h, *buf): buf[:] = b''",
+        "def pread(buf, h, offset, flags): buf[:] = b''", "pread = print",
+        "pread = lambda h, buf, offset, flags: buf.__setitem__(slice(None), b'')",
+        "def same(function): return function\n@same\ndef pread(h, buf, offset, flags): buf[:] = b''",
+        "import functools\ndef f(a, h, buf, o, flags): buf[:] = b''\npread = functools.partial(f, 1)",
+        "exec('def pread(h, buf, offset, flags): buf[:] = b\\'\\'')"})
+    EXPECT_EQ(resolved(two + unsure)->fills_buffer(id::pread), false) << unsure;
+}
+
 }  // namespace
 }  // namespace nbdkit_python::test
