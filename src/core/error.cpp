@@ -194,7 +194,7 @@ std::string describe(PyObject* object) noexcept {
   const Ref whole = Ref::take(PyObject_Repr(object));
   const Ref shown = whole ? Ref::take(PyUnicode_Substring(whole.get(), 0, longest)) : Ref{};
   PyErr_Clear();
-  if (shown) result += " " + log_text(shown.get());
+  if (shown) (result += " ") += log_text(shown.get());
   if (shown && PyUnicode_GET_LENGTH(whole.get()) > longest) result += "...";
   return result;
 }
