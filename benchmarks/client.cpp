@@ -59,7 +59,13 @@ class Connection {
   void run() {
     end_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>{task_.seconds});
     for (Request& request : requests_) send(request);
-    while (nbd_aio_in_flight(h_) > 0) checked(nbd_poll(h_, -1));
+    while (nbd_aio_in_flight(h_) > 0) {
+      checked(nbd_poll(h_, -1));
+      // Not by the callback: libnbd must not be called there.
+      for (Request* const request : answered_)
+        if (!over()) send(*request);
+      answered_.clear();
+    }
   }
 
   std::vector<float> microseconds;
@@ -82,7 +88,7 @@ class Connection {
     Connection& self = *request.connection;
     const std::chrono::duration<float, std::micro> taken = Clock::now() - request.begin;
     self.microseconds.push_back(taken.count());
-    if (!self.over()) self.send(request);
+    self.answered_.push_back(&request);
     return 1;  // libnbd need not remember it
   }
 
@@ -96,20 +102,20 @@ class Connection {
     const unsigned die = kind == "mix" ? random_() % 10 : 0;
     request.begin = Clock::now();
     if (kind == "read" || (kind == "mix" && die < 4))
-      checked(nbd_aio_pread(h_, request.data.data(), task_.size, offset, answered(request), 0));
+      checked(nbd_aio_pread(h_, request.data.data(), task_.size, offset, telling(request), 0));
     else if (kind == "write" || (kind == "mix" && die < 8))
       write(request, offset);
     else if (kind == "zero" || die < 9)
-      checked(nbd_aio_zero(h_, task_.size, offset, answered(request), 0));
+      checked(nbd_aio_zero(h_, task_.size, offset, telling(request), 0));
     else
-      checked(nbd_aio_flush(h_, answered(request), 0));
+      checked(nbd_aio_flush(h_, telling(request), 0));
   }
 
   void write(Request& request, std::uint64_t offset) {
-    checked(nbd_aio_pwrite(h_, request.data.data(), task_.size, offset, answered(request), 0));
+    checked(nbd_aio_pwrite(h_, request.data.data(), task_.size, offset, telling(request), 0));
   }
 
-  static nbd_completion_callback answered(Request& request) {
+  static nbd_completion_callback telling(Request& request) {
     return {.callback = done, .user_data = &request, .free = nullptr};
   }
 
@@ -119,6 +125,7 @@ class Connection {
   std::uint64_t blocks_ = 0, filled_ = 0;
   Clock::time_point end_;
   std::vector<Request> requests_;
+  std::vector<Request*> answered_;
 };
 
 }  // namespace

@@ -4,7 +4,7 @@
 //     in_process PLUGIN.so [KEY=VALUE …] SECONDS CALLBACK[:SIZE] …
 //
 // It loads the plugin as nbdkit does and calls it from a thread of its own, as nbdkit does. For each callback it tells
-// the nanoseconds of one call, on average over SECONDS.
+// the nanoseconds of one call, the median over SECONDS.
 #define NBDKIT_API_VERSION 2
 #include <dlfcn.h>
 #include <nbdkit-plugin.h>

@@ -26,18 +26,26 @@ inline Subject subject(std::string_view word) {
   return result;
 }
 
-// The nanoseconds that one call takes, on average over at least `seconds`.
+// The nanoseconds that one call takes: the median of batches, made for `seconds` in all. A batch is so short that few
+// of them lose the processor to another process.
 template <typename Function>
 double time_of(double seconds, const Function& call) {
   using Clock = std::chrono::steady_clock;
-  // One more time than it takes to fill caches, CPython's among them.
-  for (int i = 0; i < 64; ++i) call();
-  for (std::uint64_t calls = 16;; calls *= 2) {
+  using Seconds = std::chrono::duration<double>;
+  constexpr Seconds batch{100e-6};
+  const auto time = [&](std::uint64_t calls) {
     const auto begin = Clock::now();
     for (std::uint64_t i = 0; i < calls; ++i) call();
-    const std::chrono::duration<double> taken = Clock::now() - begin;
-    if (taken.count() >= seconds) return taken.count() * 1e9 / static_cast<double>(calls);
-  }
+    return Seconds{Clock::now() - begin};
+  };
+  std::uint64_t calls = 1;
+  // This also fills caches, CPython's among them.
+  while (time(calls) < batch) calls *= 2;
+  std::vector<double> times;
+  for (const auto begin = Clock::now(); times.empty() || Seconds{Clock::now() - begin}.count() < seconds;)
+    times.push_back(time(calls).count() * 1e9 / static_cast<double>(calls));
+  std::ranges::nth_element(times, times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2));
+  return times[times.size() / 2];
 }
 
 // One line for each subject: its word and its nanoseconds.
