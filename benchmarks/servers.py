@@ -96,7 +96,7 @@ def client(socket: str, operation: str, size: int, depth: int, connections: int,
 def in_process(plugin: str, script: str, seconds: float, *subjects: str) -> dict[str, float]:
     """Nanoseconds of each subject, as `plugin` ("ours", "python" or "floor") serves one of disks/."""
     path = f"{HERE}/disks/{script}"
-    programs = {
+    programs: dict[str, list[str | Path]] = {
         "floor": [BUILD / "benchmarks/floor", path],
         "ours": [BUILD / "benchmarks/in_process", PLUGIN, f"script={path}"],
         "python": [BUILD / "benchmarks/in_process", plugin_folder() / "nbdkit-python-plugin.so", f"script={path}"],
