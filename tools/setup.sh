@@ -33,6 +33,19 @@ need() {
     without_starting_services apt-get -qq install --yes --no-install-recommends "${missing[@]}" >&2
 }
 
+# unpack REGEX FOLDER: the newest package of such a name, in a folder instead of the system, where it would have services
+# started at each boot. Nothing happens where Debian has none for this machine, or the folder is there.
+unpack() {
+    local name new=$2.new
+    [ ! -e "$2" ] || return 0
+    name=$(apt-cache search --names-only "$1" | sed 's/ .*//' | sort --version-sort | tail -n 1)
+    [ "$name" ] || return 0
+    echo "Unpacking $name in $2" >&2
+    rm -rf "$new" && mkdir -p "$new"
+    (cd "$new" && apt-get -qq download -o APT::Sandbox::User=root "$name" && dpkg -x ./*.deb . && rm ./*.deb) >&2
+    mv "$new" "$2"
+}
+
 # without_starting_services COMMAND…: the tests start a web server of their own; none is wanted on port 80.
 without_starting_services() {
     local policy=/usr/sbin/policy-rc.d status=0
