@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The synchronous client: `Xenstore` and `Transaction`."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import TypeVar, overload
+
+from . import _connection, _operations, _transport
+from ._connection import Connection
+from ._operations import ATTEMPTS, Steps
+from ._watch import Watch, Watcher
+from ._wire import Permission, Request
+from .error import ConnectionLost, InvalidRequest, TransactionConflict
+import errno
+
+T = TypeVar("T")
+
+
+class Operations:
+    """What a store and a transaction both can do. Each raises XenstoreException; several paths are done in order."""
+
+    def _ask(self, request: Request) -> bytes:
+        raise NotImplementedError
+
+    def _run(self, steps: Steps[T]) -> T:
+        return _drive(steps, self._ask)
+
+    @overload
+    def read(self, path: str, /) -> str: ...
+
+    @overload
+    def read(self, path: str, second: str, /, *paths: str) -> dict[str, str]: ...
+
+    def read(self, *paths: str) -> str | dict[str, str]:
+        """The value of a node, or with several paths a dict of path and value, as text.
+
+        Text is UTF-8; a byte that is none comes as a lone surrogate (`surrogateescape`), so that a write of the same
+        str restores it. Exact bytes: `read_bytes`. ENOENT if there is no such node.
+        """
+        return self._run(_operations.for_each(paths, _operations.read_text))
+
+    @overload
+    def read_bytes(self, path: str, /) -> bytes: ...
+
+    @overload
+    def read_bytes(self, path: str, second: str, /, *paths: str) -> dict[str, bytes]: ...
+
+    def read_bytes(self, *paths: str) -> bytes | dict[str, bytes]:
+        """The value of a node, or with several paths a dict of path and value, as bytes."""
+        return self._run(_operations.for_each(paths, _operations.read))
+
+    def write(self, values: Mapping[str, str | bytes]) -> None:
+        """Write each value to its path; nodes that are missing, folders included, are made."""
+        self._run(_operations.write(values))
+
+    def mkdir(self, *paths: str) -> None:
+        """Make nodes with empty values, and the folders they are in. One that exists already is left as it is."""
+        self._run(_operations.mkdir(paths))
+
+    def rm(self, *paths: str) -> None:
+        """Remove nodes and all that is below them. A node that is missing is no error, if its folder exists."""
+        self._run(_operations.rm(paths))
+
+    def list(self, path: str) -> builtins.list[str]:
+        """The names of the nodes right below a node, in the store's order."""
+        return self._run(_operations.list(path))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a node. EACCES if it may not be read."""
+        return self._run(_operations.exists(path))
+
+    def walk(self, path: str) -> Iterator[tuple[str, str, builtins.list[str]]]:
+        """Each node from `path` downward as (path, value, names below), a node before those below it.
+
+        ENOENT if there is none at `path`; other nodes that vanish meanwhile are left out. Names can be removed from
+        the list before the next node is asked for: then they are not visited.
+        """
+        waiting = [path]
+        while waiting:
+            here = waiting.pop()
+            found = self._run(_operations.visit(here))
+            if found is not None:
+                value, names = found
+                yield here, value, names
+                waiting += [_operations.join(here, name) for name in reversed(names)]
+            elif here == path:
+                self.read(path)
+
+    @overload
+    def get_permissions(self, path: str, /) -> dict[int, Permission]: ...
+
+    @overload
+    def get_permissions(self, path: str, second: str, /, *paths: str) -> dict[str, dict[int, Permission]]: ...
+
+    def get_permissions(self, *paths: str) -> dict[int, Permission] | dict[str, dict[int, Permission]]:
+        """The permissions of a node, or with several paths a dict of path and permissions.
+
+        Permissions are an ordered dict of domid and Permission. The first entry is the owner, who may do everything:
+        its Permission is that of every domain that is not in the dict.
+        """
+        return self._run(_operations.for_each(paths, _operations.get_permissions))
+
+    def set_permissions(self, path: str, permissions: Mapping[int, Permission]) -> None:
+        """Replace the permissions of a node; in what order, see `get_permissions`."""
+        self._run(_operations.set_permissions(path, permissions))
+
+
+class Xenstore(Operations):
+    """A client of the store at `path`: a Unix socket or a device, by default this system's own (XENSTORED_PATH counts).
+
+    In one process all that have the same path share one connection, and any thread may use any of them at any time.
+
+    reconnect: whether to connect again after the connection was lost. What was under way then fails all the same, and
+    so do transactions; watches are restored, and each fires once.
+    timeout: how many seconds to wait for an answer before Timeout is raised; by default, for ever.
+    """
+
+    def __init__(self, path: str | None = None, *, reconnect: bool = False, timeout: float | None = None) -> None:
+        self.path = _transport.default_path() if path is None else path
+        self.reconnect = reconnect
+        self.timeout = timeout
+        self._connecting = threading.Lock()
+        self._watcher: Watcher | None = None
+        self._closed = False
+        self._hold(_connection.shared(self.path))
+
+    # The connection.
+
+    def _hold(self, connection: Connection) -> None:
+        self._connection = connection
+        self._finalizer = weakref.finalize(self, _connection.release, connection)
+        self._finalizer.atexit = False
+
+    def _connected(self) -> Connection:
+        """The connection; if that is lost, a new one or what it failed of."""
+        connection = self._connection
+        if connection.failure is not None and self.reconnect and not self._closed and connection.ours:
+            with self._connecting:
+                if self._connection is connection:
+                    new = _connection.shared(self.path)
+                    self._finalizer()
+                    self._hold(new)
+                connection = self._connection
+        return connection
+
+    def _ask(self, request: Request) -> bytes:
+        return self._connected().ask(request, 0, self.timeout)
+
+    def _run_on(self, connection: Connection, steps: Steps[T]) -> T:
+        return _drive(steps, lambda request: connection.ask(request, 0, self.timeout))
+
+    def close(self) -> None:
+        """End the watches of this object and its use of the connection; the last one that uses it closes it."""
+        if not self._closed:
+            self._closed = True
+            try:
+                if self._connection.ours:
+                    self.watch_stop()
+            finally:
+                self._finalizer()
+
+    def __enter__(self) -> Xenstore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Watches.
+
+    def watch(self, path: str, callback: Callable[..., object], *arguments: object, depth: int | None = None) -> str:
+        """Call `callback(changed path, token, *arguments)` whenever the node at `path`, or one below it, changes.
+
+        Returns the token, which `unwatch` takes. The store reports each watch once at its start as well. Callbacks
+        run one after the other in a background thread; they may use the store, and unwatch. One that raises is logged
+        (logger `xenstore`), and is called again next time.
+
+        path: may be special: `@introduceDomain` or `@releaseDomain`. Paths of events are relative if it is.
+        depth: how many levels below `path` count, by default all; needs Xen 4.22, and others raise EINVAL.
+        """
+        self._connected()._check()
+        if self._watcher is None:
+            self._watcher = Watcher(self)
+        return self._watcher.add(Watch(path, depth, callback, arguments))
+
+    def unwatch(self, path: str, token: str) -> None:
+        """End a watch: its callback is not called any more, though it may still be running. ENOENT if there is none."""
+        if self._watcher is None:
+            self._watcher = Watcher(self)
+        self._watcher.remove(path, token)
+
+    def unwatch_all(self) -> None:
+        """End the watches that were made with this object."""
+        if self._watcher is not None:
+            self._watcher.remove_all()
+
+    def watch_stop(self) -> None:
+        """End the watches that were made with this object, and wait for the thread that calls back."""
+        if self._watcher is not None:
+            self._watcher.stop()
+
+    # Transactions.
+
+    def transaction(self) -> Transaction:
+        """A new transaction, for a `with` block: committed at its end, aborted if it raises."""
+        return Transaction(self)
+
+    def transact(self, function: Callable[[Transaction], T], attempts: int = ATTEMPTS) -> T:
+        """Call `function(transaction)` and commit, again and again while there are conflicts; returns its result.
+
+        TransactionConflict after that many attempts, between which it sleeps at random, up to 0.1 s.
+        """
+        delays = _operations.delays(attempts)
+        while True:
+            try:
+                with self.transaction() as transaction:
+                    return function(transaction)
+            except TransactionConflict:
+                delay = next(delays, None)
+                if delay is None:
+                    raise
+                time.sleep(delay)
+
+
+class Transaction(Operations):
+    """Operations that are done at once or not at all: `start`, operations, then `commit` or `abort`.
+
+    store: by default, `Xenstore()`.
+    """
+
+    def __init__(self, store: Xenstore | None = None) -> None:
+        self.store = Xenstore() if store is None else store
+        self._connection: Connection | None = None
+        self._id = 0
+
+    def _ask(self, request: Request) -> bytes:
+        connection = self._connection
+        if connection is None:
+            raise InvalidRequest(errno.EINVAL, "EINVAL: expected a transaction that has been started and not ended")
+        if connection.failure is not None:
+            raise ConnectionLost(connection.failure.errno, f"the transaction ended with its connection: "
+                                 f"{connection.failure}")
+        return connection.ask(request, self._id, self.store.timeout)
+
+    def start(self) -> None:
+        """Begin; also again after an end."""
+        if self._connection is not None:
+            raise InvalidRequest(errno.EBUSY, "EBUSY: expected a transaction that is not started, or has ended")
+        connection = self.store._connected()
+        self._id = self.store._run_on(connection, _operations.start())
+        self._connection = connection
+
+    def commit(self) -> None:
+        """Do it. TransactionConflict if somebody has changed meanwhile what this has used; then nothing is done."""
+        self._end(commit=True)
+
+    def abort(self) -> None:
+        """Drop it."""
+        self._end(commit=False)
+
+    def _end(self, commit: bool) -> None:
+        try:
+            self._run(_operations.end(commit))
+        finally:
+            self._connection = None
+
+    def __enter__(self) -> Transaction:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        if self._connection is None:
+            return  # It was ended in the block.
+        if kind is None:
+            self.commit()
+            return
+        try:
+            self.abort()
+        except ConnectionLost:
+            pass  # The block's own exception says more.
+
+
+def _drive(steps: Steps[T], ask: Callable[[Request], bytes]) -> T:
+    """Run an operation."""
+    try:
+        request = next(steps)
+        while True:
+            try:
+                answer = ask(request)
+            except BaseException as error:
+                request = steps.throw(error)
+            else:
+                request = steps.send(answer)
+    except StopIteration as end:
+        return end.value

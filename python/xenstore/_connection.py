@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One connection that many threads share. Whoever waits reads: there is no thread of its own behind it.
+
+Of the threads that wait, one at a time leads: it reads what comes and hands it to whom it is for. When it has its own
+answer it leaves, and rings for one of those that still wait. So a lone thread reads its own answer, as in a simple
+client, and no answer waits for another thread to run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+import weakref
+from collections import deque
+
+from . import _transport, _wire
+from ._wire import Event, Message, Request, Type
+from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, lost, refusal
+
+
+class Waiter:
+    """Somebody who waits until `done`, which is set with the connection's lock held."""
+
+    __slots__ = ("_bell", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def ring(self) -> None:
+        """Wake who sleeps, or will sleep, in `sleep`. With the connection's lock held."""
+        if self._bell.locked():
+            self._bell.release()
+
+    def sleep(self, timeout: float | None) -> None:
+        self._bell.acquire(timeout=-1 if timeout is None else timeout)
+
+
+class _Answer(Waiter):
+    """Who waits for the answer of a request."""
+
+    __slots__ = ("message", "type")
+
+    def __init__(self, type: Type) -> None:
+        super().__init__()
+        self.type = int(type)
+        self.message: Message | None = None
+
+
+class Listener(Waiter):
+    """Who waits for events."""
+
+    __slots__ = ("events", "stopped")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: deque[Event] = deque()
+        self.stopped = False
+
+
+class Connection:
+    """A connection to the store at `path`. ConnectionLost if there is none."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.holders = 0  # the clients that share it; see `shared`
+        self.failure: XenstoreException | None = None
+        self.ours = True  # not a copy that a fork made
+        self._transport = _transport.connect(path)
+        self._parser = _wire.Parser()
+        self._last_number = 0
+        self._waiting: dict[int, _Answer | None] = {}  # by the request's number; None: nobody waits any more
+        self._listeners: dict[str, Listener] = {}  # by token
+        self._led = False
+        self._closed = False
+        self._lock = threading.Lock()  # for all of the above
+        self._sending = threading.Lock()  # taken before _lock, if both are needed
+
+    # Requests.
+
+    def ask(self, request: Request, transaction: int = 0, timeout: float | None = None) -> bytes:
+        """Send a request and wait for its answer's payload, up to `timeout` seconds (None: for ever)."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiter = _Answer(request.type)
+        with self._lock:
+            self._check()
+            number = self._next_number()
+            self._waiting[number] = waiter
+        sent = False
+        try:
+            message = _wire.pack(request, number, transaction)
+            self._send(message, timeout)
+            sent = True
+            self.wait(waiter, deadline)
+        except BaseException:
+            with self._lock:
+                if sent and number in self._waiting:
+                    self._waiting[number] = None
+                else:
+                    self._waiting.pop(number, None)
+                self._promote()
+            raise
+        answer = waiter.message
+        assert answer is not None
+        if answer.is_error:
+            raise refusal(_wire.error_name(answer), request.path)
+        return answer.payload
+
+    def _next_number(self) -> int:
+        number = self._last_number
+        while True:
+            number = number % 0xFFFFFFFF + 1  # 0 is what events have
+            if number not in self._waiting:
+                self._last_number = number
+                return number
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise again(self.failure)
+
+    def _send(self, message: bytes, timeout: float | None) -> None:
+        with self._sending:
+            self._check()
+            try:
+                self._transport.send(message, timeout)
+                return
+            except XenstoreException:
+                raise
+            except OSError as error:
+                failure = lost("the store is gone", error)
+                cause: BaseException = error
+            except BaseException as error:
+                failure = ConnectionLost(errno.EPIPE, "the connection was given up: a request was cut off midway")
+                cause = error
+        self.fail(failure)
+        raise failure if isinstance(cause, OSError) else cause
+
+    # Waiting.
+
+    def wait(self, waiter: Waiter, deadline: float | None = None) -> None:
+        """Wait until `waiter.done`. Timeout after the deadline (by time.monotonic); the connection's failure."""
+        while True:
+            with self._lock:
+                if waiter.done:
+                    return
+                self._check()
+                leading = not self._led
+                self._led = True
+            if leading:
+                try:
+                    self._lead(waiter, deadline)
+                finally:
+                    self._leave()
+            else:
+                waiter.sleep(_left(deadline))
+
+    def _lead(self, waiter: Waiter, deadline: float | None) -> None:
+        while not waiter.done and self.failure is None:
+            try:
+                data = self._transport.receive(_left(deadline))
+                if data:
+                    for message in self._parser.feed(data):
+                        self._deliver(message)
+                elif data is not None:
+                    self.fail(lost("the store closed the connection"))
+            except Timeout:
+                raise
+            except ProtocolError as error:
+                self.fail(error)
+            except OSError as error:
+                self.fail(lost("the store is gone", error))
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._led = False
+            self._promote()
+        self._dispose()
+
+    def _promote(self) -> None:
+        """With nobody leading, ring for somebody who waits. With the lock held."""
+        if not self._led:
+            for waiter in self._waiting.values():
+                if waiter is not None:
+                    waiter.ring()
+                    return
+            for listener in self._listeners.values():
+                if not listener.done:
+                    listener.ring()
+                    return
+
+    def _deliver(self, message: Message) -> None:
+        event = _wire.event(message) if message.is_event else None
+        with self._lock:
+            if event is not None:
+                listener = self._listeners.get(event.token)
+                if listener is not None:
+                    listener.events.append(event)
+                    listener.done = True
+                    listener.ring()
+                return
+            number = message.request
+            if message.lacks_number:
+                number = next((n for n, w in self._waiting.items() if w and w.type == message.type), 0)
+            if number not in self._waiting:
+                raise ProtocolError(errno.EPROTO, f"expected the answer of a request, got one of type {message.type} "
+                                    f"with the unknown number {message.request}")
+            waiter = self._waiting.pop(number)
+            if waiter is None:
+                return
+            if message.type != waiter.type and not message.is_error:
+                self._waiting[number] = waiter
+                raise ProtocolError(errno.EPROTO, f"expected an answer of type {waiter.type}, got {message.type}")
+            waiter.message = message
+            waiter.done = True
+            waiter.ring()
+
+    # Events.
+
+    def listen(self, token: str, listener: Listener) -> None:
+        """Let events with this token go to `listener`."""
+        with self._lock:
+            self._check()
+            self._listeners[token] = listener
+
+    def ignore(self, token: str) -> None:
+        """Drop events with this token from here on."""
+        with self._lock:
+            self._listeners.pop(token, None)
+
+    def next_event(self, listener: Listener) -> Event | None:
+        """The next event of a listener; None once it is stopped. The connection's failure, when no event is left."""
+        self.wait(listener)
+        with self._lock:
+            if listener.stopped:
+                self._promote()
+                return None
+            event = listener.events.popleft()
+            listener.done = bool(listener.events)
+            return event
+
+    def stop(self, listener: Listener) -> None:
+        """Let `next_event` return None, whatever is left."""
+        with self._lock:
+            listener.stopped = listener.done = True
+            listener.ring()
+            if self._led and not self._closed:
+                self._transport.wake()
+
+    # The end.
+
+    def fail(self, failure: XenstoreException) -> None:
+        """End the connection: each waiter gets this exception."""
+        with self._lock:
+            if self.failure is None:
+                self.failure = failure
+                self._transport.shutdown()
+            for waiter in [*self._waiting.values(), *self._listeners.values()]:
+                if waiter is not None:
+                    waiter.ring()
+        self._dispose()
+
+    def disown(self) -> None:
+        """In a child process: give up this copy of the parent's connection. The parent's threads are not here."""
+        self._lock, self._sending = threading.Lock(), threading.Lock()
+        self.ours = False
+        if not self._closed:
+            self._closed = True
+            self._transport.close()
+        self.failure = ConnectionLost(errno.EBADF, "the connection is the parent process's: this process needs a "
+                                      "Xenstore of its own")
+
+    def _dispose(self) -> None:
+        """Close the file, once the connection has failed and nobody uses it."""
+        if self.failure is not None:
+            with self._sending, self._lock:
+                if not self._led and not self._closed:
+                    self._closed = True
+                    self._transport.close()
+
+
+def _left(deadline: float | None) -> float | None:
+    """The seconds to the deadline. Timeout if they are over."""
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise Timeout(errno.ETIMEDOUT, "ETIMEDOUT")
+    return left
+
+
+# One connection for each path in this process.
+
+_connections: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDictionary()
+_connecting = threading.Lock()
+
+
+def shared(path: str) -> Connection:
+    """This process's connection to the store at `path`, made if there is none; `release` it after use."""
+    with _connecting:
+        connection = _connections.get(path)
+        if connection is None or connection.failure is not None:
+            connection = _connections[path] = Connection(path)
+        connection.holders += 1
+        return connection
+
+
+def release(connection: Connection) -> None:
+    """Give a connection back; the last one closes it."""
+    with _connecting:
+        connection.holders -= 1
+        if connection.holders:
+            return
+        if _connections.get(connection.path) is connection:
+            del _connections[connection.path]
+    connection.fail(ConnectionLost(errno.EBADF, "the connection is closed"))
+
+
+def _forget_the_parents() -> None:
+    """In a new child process: the connections are the parent's, and so would be the answers."""
+    global _connecting
+    _connecting = threading.Lock()
+    for connection in list(_connections.values()):
+        connection.disown()
+    _connections.clear()
+
+
+os.register_at_fork(after_in_child=_forget_the_parents)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The watches of one Xenstore, and the thread that calls their callbacks."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _operations
+from ._connection import Connection, Listener
+from .error import ConnectionLost, XenstoreException
+
+if TYPE_CHECKING:
+    from ._client import Xenstore
+
+RETRY_FIRST, RETRY_MOST = 0.05, 2.0  # seconds between two attempts to connect again
+log = logging.getLogger("xenstore")
+_tokens = itertools.count(1)  # unique in this process, and so on each connection
+
+
+class Watch(NamedTuple):
+    """What `watch` was called with."""
+
+    path: str
+    depth: int | None
+    callback: Callable[..., object]
+    arguments: tuple[object, ...]
+
+
+class Watcher:
+    """The watches of `store`; a thread runs while there is one, and keeps the store alive for so long."""
+
+    def __init__(self, store: Xenstore) -> None:
+        self._store = store
+        self._watches: dict[str, Watch] = {}  # by token
+        self._listener = Listener()
+        self._connection: Connection | None = None  # where they are watched
+        self._thread: threading.Thread | None = None
+        self._changing = threading.RLock()  # for all of the above, and their requests to the store
+
+    def add(self, watch: Watch) -> str:
+        """Watch at the store; returns the token."""
+        with self._changing:
+            connection = self._connect()
+            token = f"{next(_tokens):x}"
+            self._watches[token] = watch
+            try:
+                self._watch_at(connection, token, watch)
+            except BaseException:
+                self._forget(token)
+                raise
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, args=(connection, self._listener),
+                                                name="xenstore watches", daemon=True)
+                self._thread.start()
+            return token
+
+    def remove(self, path: str, token: str) -> None:
+        """Unwatch at the store. Whatever it says, the callback is not called again."""
+        with self._changing:
+            connection = self._connection
+            self._forget(token)
+            if connection is not None:
+                try:
+                    self._store._run_on(connection, _operations.unwatch(path, token))
+                except ConnectionLost:
+                    pass  # And so is the watch.
+
+    def remove_all(self) -> None:
+        """Unwatch all of them. The first failure is raised, once all have been tried."""
+        failures = []
+        with self._changing:
+            for token, watch in list(self._watches.items()):
+                try:
+                    self.remove(watch.path, token)
+                except XenstoreException as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def forget_all(self) -> None:
+        """They are gone at the store."""
+        with self._changing:
+            for token in list(self._watches):
+                self._forget(token)
+
+    def stop(self) -> None:
+        """Unwatch all, and wait until the thread has ended, unless it is the thread that asks."""
+        thread = self._thread
+        try:
+            self.remove_all()
+        finally:
+            if thread is not None and thread is not threading.current_thread():
+                thread.join()
+
+    def _watch_at(self, connection: Connection, token: str, watch: Watch) -> None:
+        connection.listen(token, self._listener)
+        self._store._run_on(connection, _operations.watch(watch.path, token, watch.depth))
+
+    def _connect(self) -> Connection:
+        """The connection on which all watches are, made anew if the store says so."""
+        if self._connection is None or self._connection.failure is not None:
+            connection = self._store._connected()
+            self._listener = Listener()
+            for token, watch in list(self._watches.items()):
+                try:
+                    self._watch_at(connection, token, watch)
+                except ConnectionLost:
+                    raise
+                except XenstoreException as error:
+                    log.error("the watch of %s could not be restored: %s", watch.path, error)
+                    connection.ignore(token)
+                    del self._watches[token]
+            self._connection = connection
+        return self._connection
+
+    def _forget(self, token: str) -> None:
+        """Drop a watch; with the last one the thread ends."""
+        self._watches.pop(token, None)
+        if self._connection is not None:
+            self._connection.ignore(token)
+            if not self._watches:
+                self._connection.stop(self._listener)
+                self._connection = self._thread = None
+
+    # The thread.
+
+    def _run(self, connection: Connection, listener: Listener) -> None:
+        while True:
+            try:
+                event = connection.next_event(listener)
+            except XenstoreException as failure:
+                restored = self._restore(failure, listener)
+                if restored is None:
+                    return
+                connection, listener = restored
+                continue
+            if event is None:
+                return
+            watch = self._watches.get(event.token)
+            if watch is not None:
+                try:
+                    watch.callback(event.path, event.token, *watch.arguments)
+                except Exception:
+                    log.exception("the callback of the watch of %s failed", watch.path)
+
+    def _restore(self, failure: XenstoreException, listener: Listener) -> tuple[Connection, Listener] | None:
+        """Connect and watch again, if the store is to do so: as often as it takes, or until all have been unwatched."""
+        delay = RETRY_FIRST
+        while True:
+            with self._changing:
+                if self._thread is not threading.current_thread():
+                    return None
+                if not self._store.reconnect:
+                    log.warning("%d watches have ended: %s", len(self._watches), failure)
+                    for token in list(self._watches):
+                        self._forget(token)
+                    return None
+                try:
+                    return self._connect(), self._listener
+                except ConnectionLost:
+                    pass
+            listener.sleep(delay)
+            delay = min(2 * delay, RETRY_MOST)
