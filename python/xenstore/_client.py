@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import threading
 import time
 import weakref
@@ -17,7 +18,6 @@ from ._operations import ATTEMPTS, Steps
 from ._watch import Watch, Watcher
 from ._wire import Permission, Request
 from .error import ConnectionLost, InvalidRequest, TransactionConflict
-import errno
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ class Xenstore(Operations):
         self._connecting = threading.Lock()
         self._watcher: Watcher | None = None
         self._closed = False
-        self._hold(_connection.shared(self.path))
+        self._hold(_connection.shared(self.path, timeout))
 
     # The connection.
 
@@ -143,7 +143,7 @@ class Xenstore(Operations):
         if connection.failure is not None and self.reconnect and not self._closed and connection.ours:
             with self._connecting:
                 if self._connection is connection:
-                    new = _connection.shared(self.path)
+                    new = _connection.shared(self.path, self.timeout)
                     self._finalizer()
                     self._hold(new)
                 connection = self._connection
@@ -203,6 +203,65 @@ class Xenstore(Operations):
         """End the watches that were made with this object, and wait for the thread that calls back."""
         if self._watcher is not None:
             self._watcher.stop()
+
+    # Domains and the daemon: for domain 0 alone, but for what says otherwise.
+
+    def introduce(self, domid: int, gfn: int, port: int) -> None:
+        """Let a domain use the store: its ring is in the page with this guest frame number; `port` is its event channel."""
+        self._run(_operations.introduce(domid, gfn, port))
+
+    def release(self, domid: int) -> None:
+        """Let a domain use the store no more."""
+        self._run(_operations.release(domid))
+
+    def resume(self, domid: int) -> None:
+        """Forget that a domain has shut down, so that its next shutdown is noticed too."""
+        self._run(_operations.resume(domid))
+
+    def set_target(self, domid: int, target: int) -> None:
+        """Give a domain all rights of the domain `target`, as a stub domain needs."""
+        self._run(_operations.set_target(domid, target))
+
+    def get_domain_path(self, domid: int) -> str:
+        """The folder of a domain, such as `/local/domain/7`, whether it exists or not. Any domain may ask."""
+        return self._run(_operations.get_domain_path(domid))
+
+    def is_domain_introduced(self, domid: int) -> bool:
+        """Whether a domain has been introduced, and not released since."""
+        return self._run(_operations.is_domain_introduced(domid))
+
+    def reset_watches(self) -> None:
+        """Drop all watches and transactions of this connection at the store. Any domain may ask.
+
+        Watches that were made with this object end; those of other objects that share the connection fire no more.
+        """
+        self._run(_operations.reset_watches())
+        if self._watcher is not None:
+            self._watcher.forget_all()
+
+    def control(self, command: str, *arguments: str) -> str:
+        """A command to the daemon itself, as of xenstore-control; its answer. `help` lists those that it knows."""
+        return self._run(_operations.control(command, arguments))
+
+    def get_features(self, domid: int | None = None) -> int:
+        """What the store can do (bits), or what it offers to this domain. Xen 4.21 and later; others raise ENOSYS."""
+        return self._run(_operations.get_features(domid))
+
+    def set_features(self, domid: int, features: int) -> None:
+        """What the store shall offer to a domain, before that is introduced. Xen 4.21 and later."""
+        self._run(_operations.set_features(domid, features))
+
+    def quota_names(self) -> builtins.list[str]:
+        """The names of the quotas. Xen 4.22 and later; others raise ENOSYS."""
+        return self._run(_operations.quota_names())
+
+    def get_quota(self, name: str, domid: int | None = None) -> int:
+        """A quota of this domain, or what new domains get; 0 is no limit. Xen 4.22 and later."""
+        return self._run(_operations.get_quota(name, domid))
+
+    def set_quota(self, name: str, value: int, domid: int | None = None) -> None:
+        """Set a quota of this domain, or what new domains get; 0 is no limit. Xen 4.22 and later."""
+        self._run(_operations.set_quota(name, value, domid))
 
     # Transactions.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 import time
 import weakref
@@ -36,7 +37,7 @@ class Waiter:
             self._bell.release()
 
     def sleep(self, timeout: float | None) -> None:
-        self._bell.acquire(timeout=-1 if timeout is None else timeout)
+        self._bell.acquire(timeout=_patience(timeout))
 
 
 class _Answer(Waiter):
@@ -61,15 +62,48 @@ class Listener(Waiter):
         self.stopped = False
 
 
-class Connection:
-    """A connection to the store at `path`. ConnectionLost if there is none."""
+class _Poll:
+    """Waiting for a file, by a thread that others can wake."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._woken, self._waker = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._poll.register(self._woken, select.POLLIN)
+
+    def readable(self, timeout: float | None) -> bool:
+        """Wait up to `timeout` seconds (None: for ever). False if nothing has come, which may be because of `wake`."""
+        for fd, _ in self._poll.poll(None if timeout is None else timeout * 1000):
+            if fd == self._fd:
+                return True
+            os.read(self._woken, 4096)
+        return False
+
+    def writable(self, timeout: float | None) -> None:
+        """Wait up to `timeout` seconds (None: for ever), or until the other side has gone."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        poll.poll(None if timeout is None else timeout * 1000)
+
+    def wake(self) -> None:
+        os.write(self._waker, b"!")
+
+    def close(self) -> None:
+        os.close(self._woken)
+        os.close(self._waker)
+
+
+class Connection:
+    """A connection to the store at `path`. ConnectionLost if there is none, or not within `timeout` seconds."""
+
+    def __init__(self, path: str, timeout: float | None) -> None:
         self.path = path
         self.holders = 0  # the clients that share it; see `shared`
         self.failure: XenstoreException | None = None
         self.ours = True  # not a copy that a fork made
-        self._transport = _transport.connect(path)
+        self._transport = _transport.connect(path, timeout)
+        self._poll = _Poll(self._transport.fd)
         self._parser = _wire.Parser()
         self._last_number = 0
         self._waiting: dict[int, _Answer | None] = {}  # by the request's number; None: nobody waits any more
@@ -88,19 +122,15 @@ class Connection:
         with self._lock:
             self._check()
             number = self._next_number()
-            self._waiting[number] = waiter
-        sent = False
-        try:
             message = _wire.pack(request, number, transaction)
-            self._send(message, timeout)
-            sent = True
+            self._waiting[number] = waiter
+        try:
+            self._send(number, message, deadline)
             self.wait(waiter, deadline)
         except BaseException:
             with self._lock:
-                if sent and number in self._waiting:
+                if number in self._waiting:
                     self._waiting[number] = None
-                else:
-                    self._waiting.pop(number, None)
                 self._promote()
             raise
         answer = waiter.message
@@ -121,22 +151,37 @@ class Connection:
         if self.failure is not None:
             raise again(self.failure)
 
-    def _send(self, message: bytes, timeout: float | None) -> None:
-        with self._sending:
-            self._check()
+    def _send(self, number: int, message: bytes, deadline: float | None) -> None:
+        rest = message
+        try:
+            if not self._sending.acquire(timeout=_patience(_left(deadline))):
+                raise _timeout()
             try:
-                self._transport.send(message, timeout)
-                return
-            except XenstoreException:
-                raise
-            except OSError as error:
-                failure = lost("the store is gone", error)
-                cause: BaseException = error
-            except BaseException as error:
-                failure = ConnectionLost(errno.EPIPE, "the connection was given up: a request was cut off midway")
-                cause = error
-        self.fail(failure)
-        raise failure if isinstance(cause, OSError) else cause
+                self._check()
+                while rest:
+                    try:
+                        rest = rest[self._transport.write(rest) :]
+                    except BlockingIOError:
+                        self._poll.writable(_left(deadline))
+            finally:
+                self._sending.release()
+        except XenstoreException:
+            if len(rest) == len(message):
+                with self._lock:
+                    self._waiting.pop(number, None)  # No answer will come.
+            else:
+                self.fail(self._cut_off())
+            raise
+        except OSError as error:
+            self.fail(lost("the store is gone", error))
+            self._check()
+        except BaseException:
+            if rest:
+                self.fail(self._cut_off())
+            raise
+
+    def _cut_off(self) -> ConnectionLost:
+        return ConnectionLost(errno.EPIPE, "the connection was given up, as a request was cut off midway")
 
     # Waiting.
 
@@ -159,19 +204,22 @@ class Connection:
 
     def _lead(self, waiter: Waiter, deadline: float | None) -> None:
         while not waiter.done and self.failure is None:
-            try:
-                data = self._transport.receive(_left(deadline))
-                if data:
-                    for message in self._parser.feed(data):
-                        self._deliver(message)
-                elif data is not None:
-                    self.fail(lost("the store closed the connection"))
-            except Timeout:
-                raise
-            except ProtocolError as error:
-                self.fail(error)
-            except OSError as error:
-                self.fail(lost("the store is gone", error))
+            if self._poll.readable(_left(deadline)):
+                self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = self._transport.read()
+            if not data:
+                self.fail(lost("the store closed the connection"))
+            for message in self._parser.feed(data):
+                self._deliver(message)
+        except BlockingIOError:
+            pass
+        except ProtocolError as error:
+            self.fail(error)
+        except OSError as error:
+            self.fail(lost("the store is gone", error))
 
     def _leave(self) -> None:
         with self._lock:
@@ -247,7 +295,7 @@ class Connection:
             listener.stopped = listener.done = True
             listener.ring()
             if self._led and not self._closed:
-                self._transport.wake()
+                self._poll.wake()
 
     # The end.
 
@@ -257,18 +305,23 @@ class Connection:
             if self.failure is None:
                 self.failure = failure
                 self._transport.shutdown()
+                self._poll.wake()
             for waiter in [*self._waiting.values(), *self._listeners.values()]:
                 if waiter is not None:
                     waiter.ring()
         self._dispose()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._poll.close()
+        self._transport.close()
 
     def disown(self) -> None:
         """In a child process: give up this copy of the parent's connection. The parent's threads are not here."""
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self.ours = False
         if not self._closed:
-            self._closed = True
-            self._transport.close()
+            self._close()
         self.failure = ConnectionLost(errno.EBADF, "the connection is the parent process's: this process needs a "
                                       "Xenstore of its own")
 
@@ -277,8 +330,7 @@ class Connection:
         if self.failure is not None:
             with self._sending, self._lock:
                 if not self._led and not self._closed:
-                    self._closed = True
-                    self._transport.close()
+                    self._close()
 
 
 def _left(deadline: float | None) -> float | None:
@@ -287,8 +339,17 @@ def _left(deadline: float | None) -> float | None:
         return None
     left = deadline - time.monotonic()
     if left <= 0:
-        raise Timeout(errno.ETIMEDOUT, "ETIMEDOUT")
+        raise _timeout()
     return left
+
+
+def _patience(timeout: float | None) -> float:
+    """A time-out as locks have it."""
+    return -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+
+
+def _timeout() -> Timeout:
+    return Timeout(errno.ETIMEDOUT, "ETIMEDOUT")
 
 
 # One connection for each path in this process.
@@ -297,12 +358,12 @@ _connections: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDi
 _connecting = threading.Lock()
 
 
-def shared(path: str) -> Connection:
+def shared(path: str, timeout: float | None) -> Connection:
     """This process's connection to the store at `path`, made if there is none; `release` it after use."""
     with _connecting:
         connection = _connections.get(path)
         if connection is None or connection.failure is not None:
-            connection = _connections[path] = Connection(path)
+            connection = _connections[path] = Connection(path, timeout)
         connection.holders += 1
         return connection
 

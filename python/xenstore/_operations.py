@@ -135,6 +135,68 @@ def end(commit: bool) -> Steps[None]:
         raise
 
 
+def introduce(domid: int, gfn: int, port: int) -> Steps[None]:
+    fields = _wire.domid_bytes(domid), _wire.number_bytes("gfn", gfn, 2**64 - 1), _wire.number_bytes("port", port)
+    yield request(Type.INTRODUCE, *fields)
+
+
+def release(domid: int) -> Steps[None]:
+    yield request(Type.RELEASE, _wire.domid_bytes(domid))
+
+
+def resume(domid: int) -> Steps[None]:
+    yield request(Type.RESUME, _wire.domid_bytes(domid))
+
+
+def set_target(domid: int, target: int) -> Steps[None]:
+    yield request(Type.SET_TARGET, _wire.domid_bytes(domid), _wire.domid_bytes(target))
+
+
+def get_domain_path(domid: int) -> Steps[str]:
+    return _wire.text((yield request(Type.GET_DOMAIN_PATH, _wire.domid_bytes(domid))))
+
+
+def is_domain_introduced(domid: int) -> Steps[bool]:
+    answer = yield request(Type.IS_DOMAIN_INTRODUCED, _wire.domid_bytes(domid))
+    if answer not in (b"T\0", b"F\0"):
+        raise _wire.unexpected("T or F", answer)
+    return answer == b"T\0"
+
+
+def reset_watches() -> Steps[None]:
+    yield request(Type.RESET_WATCHES, b"")
+
+
+def control(command: str, arguments: tuple[str, ...]) -> Steps[str]:
+    fields = [_wire.word_bytes("command", word) for word in (command, *arguments)]
+    return _wire.text((yield request(Type.CONTROL, *fields)))
+
+
+def get_features(domid: int | None) -> Steps[int]:
+    return _wire.number((yield request(Type.GET_FEATURE, *_optional(domid))))
+
+
+def set_features(domid: int, features: int) -> Steps[None]:
+    yield request(Type.SET_FEATURE, _wire.domid_bytes(domid), _wire.number_bytes("features", features))
+
+
+def quota_names() -> Steps[builtins.list[str]]:
+    return _wire.text((yield request(Type.GET_QUOTA))).split()
+
+
+def get_quota(name: str, domid: int | None) -> Steps[int]:
+    return _wire.number((yield request(Type.GET_QUOTA, *_optional(domid), _wire.word_bytes("quota", name))))
+
+
+def set_quota(name: str, value: int, domid: int | None) -> Steps[None]:
+    fields = _wire.word_bytes("quota", name), _wire.number_bytes("value", value)
+    yield request(Type.SET_QUOTA, *_optional(domid), *fields)
+
+
+def _optional(domid: int | None) -> builtins.list[bytes]:
+    return [] if domid is None else [_wire.domid_bytes(domid)]
+
+
 def delays(attempts: int) -> Iterator[float]:
     """How long to sleep, in seconds, after each lost attempt but the last: random, longer each time, at most 0.1."""
     for attempt in range(attempts - 1):

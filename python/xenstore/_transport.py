@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import stat
 
@@ -36,104 +35,82 @@ def default_path() -> str:
 
 
 class Transport:
-    """An open file that is read and written as a stream. One thread may read while another one writes."""
+    """An open file that is read and written as a stream, and never waited for: BlockingIOError where that would be."""
+
+    # Whether one write may have several messages.
+    batches: bool
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._woken, self._waker = os.pipe()
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLIN)
-        self._poll.register(self._woken, select.POLLIN)
+        self.fd = fd
+        os.set_blocking(fd, False)
 
-    def receive(self, timeout: float | None) -> bytes | None:
-        """What has come, waiting for it up to `timeout` seconds (None: for ever).
+    def read(self) -> bytes:
+        """What has come; b"" at the end of the stream."""
+        return os.read(self.fd, CHUNK)
 
-        None if nothing came in time or `wake` was called, b"" at the end of the stream. Raises OSError.
-        """
-        for fd, _ in self._poll.poll(None if timeout is None else timeout * 1000):
-            if fd == self._fd:
-                try:
-                    return os.read(fd, CHUNK)
-                except BlockingIOError:
-                    return None
-            os.read(self._woken, CHUNK)
-        return None
-
-    def wake(self) -> None:
-        """End the other thread's `receive`, or the next one."""
-        os.write(self._waker, b"!")
-
-    def send(self, message: bytes, timeout: float | None) -> None:
-        """Write one message. A XenstoreException is about this message alone; any other OSError ends the connection."""
+    def write(self, data: bytes) -> int:
+        """Write; returns how many bytes were. A XenstoreException is about this message, another OSError about all."""
         raise NotImplementedError
 
     def shutdown(self) -> None:
-        """Let other threads' `receive` and `send` end soon."""
-        self.wake()
+        """Let the other side know that this is the end."""
 
     def close(self) -> None:
         """Close it: nobody may be using it."""
-        os.close(self._woken)
-        os.close(self._waker)
+        os.close(self.fd)
 
 
 class SocketTransport(Transport):
     """The daemon's socket."""
 
-    def __init__(self, path: str) -> None:
+    batches = True
+
+    def __init__(self, path: str, timeout: float | None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._socket.settimeout(timeout)
             self._socket.connect(path)
-            super().__init__(self._socket.fileno())
         except BaseException:
             self._socket.close()
             raise
+        super().__init__(self._socket.fileno())
 
-    def send(self, message: bytes, timeout: float | None) -> None:
-        self._socket.settimeout(timeout)
-        self._socket.sendall(message, socket.MSG_NOSIGNAL)
+    def write(self, data: bytes) -> int:
+        return self._socket.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 
     def shutdown(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # The other side was faster.
-        super().shutdown()
 
     def close(self) -> None:
-        super().close()
         self._socket.close()
 
 
 class DeviceTransport(Transport):
     """The kernel's device: a write is one message, and one that the kernel refuses itself fails alone."""
 
-    def __init__(self, path: str) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            super().__init__(fd)
-        except BaseException:
-            os.close(fd)
-            raise
+    batches = False
 
-    def send(self, message: bytes, timeout: float | None) -> None:
-        # On an error the kernel drops what it had of this message, and is ready for the next.
+    def __init__(self, path: str) -> None:
+        super().__init__(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
+
+    def write(self, data: bytes) -> int:
         try:
-            while message:
-                message = message[os.write(self._fd, message):]
+            return os.write(self.fd, data)
+        except BlockingIOError:
+            raise
         except OSError as error:
+            # The kernel has dropped what it had of this message, and is ready for the next.
             raise refusal(errno.errorcode.get(error.errno or 0, "EIO"), None) from error
 
-    def close(self) -> None:
-        super().close()
-        os.close(self._fd)
 
-
-def connect(path: str) -> Transport:
-    """Open the store at this path, whatever it is. ConnectionLost if that fails."""
+def connect(path: str, timeout: float | None) -> Transport:
+    """Open the store at this path, whatever it is. ConnectionLost if that fails, or takes more than `timeout` seconds."""
     try:
         if stat.S_ISSOCK(os.stat(path).st_mode):
-            return SocketTransport(path)
+            return SocketTransport(path, timeout)
         return DeviceTransport(path)
     except OSError as error:
         raise lost(f"no connection to the store at {path}", error) from error

@@ -227,6 +227,11 @@ def fields(payload: bytes) -> list[str]:
     return parts
 
 
+def text(payload: bytes) -> str:
+    """An answer that is one text, with or without a NUL at its end."""
+    return value_text(payload.removesuffix(b"\0"))
+
+
 def error_name(message: Message) -> str:
     """The name in an error's message."""
     return message.payload.rstrip(b"\0").decode("ascii", "backslashreplace")
