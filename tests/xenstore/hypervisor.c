@@ -18,6 +18,7 @@
 #include <xenevtchn.h>
 #include <xengnttab.h>
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +30,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -43,50 +45,40 @@ static const char *folder(void)
     return name ? name : ".";
 }
 
-/* ---- The files that the C library opens, binds and removes for the daemon. ---- */
+/* ---- The files that the daemon asks the C library for. ---- */
 
-static int real_open(const char *path, int flags, mode_t mode)
+/* The C library's own function of this name. */
+#define NEXT(function) ((__typeof__(&function))dlsym(RTLD_NEXT, #function))
+
+/* Where a file is instead. oxenstored has its folders compiled in: two of it, or one without root's rights, need another
+ * to write to, and its plugin is where it was unpacked, in $XEN. */
+static const char *moved(const char *path)
 {
-    static int (*next)(const char *, int, ...);
-    if (!next)
-        next = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open64");
-    return next(path, flags, mode);
+    static char there[PATH_MAX];
+    static const char *const written[] = {"/var/run/xen", "/run/xen", "/var/log/xen"}, plugins[] = "/usr/lib/xen-";
+    const char *name = strrchr(path, '/'), *xen = getenv("XEN");
+    if (xen && strncmp(path, plugins, strlen(plugins)) == 0) {
+        snprintf(there, sizeof there, "%s%s", xen, path);
+        return there;
+    }
+    for (size_t i = 0; name && i < sizeof written / sizeof *written; i++)
+        if (strncmp(path, written[i], strlen(written[i])) == 0) {
+            snprintf(there, sizeof there, "%s%s", folder(), name);
+            return there;
+        }
+    return path;
 }
 
 static int ring(uint32_t domid)
 {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/ring.%u", folder(), domid);
-    int fd = real_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = NEXT(open64)(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd >= 0 && ftruncate(fd, PAGE) != 0) {
         close(fd);
         return -1;
     }
     return fd;
-}
-
-static void *map_ring(uint32_t domid, int prot)
-{
-    int fd = ring(domid);
-    if (fd < 0)
-        return NULL;
-    void *page = mmap(NULL, PAGE, prot, MAP_SHARED, fd, 0);
-    close(fd);
-    return page == MAP_FAILED ? NULL : page;
-}
-
-/* oxenstored has its folders compiled in; two of it, or one without root's rights, need others. */
-static const char *const compiled_in[] = {"/var/run/xen", "/run/xen", "/var/log/xen"};
-
-static const char *moved(const char *path, char *buffer, size_t size)
-{
-    const char *name = strrchr(path, '/');
-    for (size_t i = 0; name && i < sizeof compiled_in / sizeof *compiled_in; i++)
-        if (strncmp(path, compiled_in[i], strlen(compiled_in[i])) == 0) {
-            snprintf(buffer, size, "%s%s", folder(), name);
-            return buffer;
-        }
-    return path;
 }
 
 /* The port by which Linux tells dom0's daemon of dom0's own kernel. */
@@ -113,48 +105,53 @@ int open64(const char *path, int flags, ...)
         return port_of_dom0();
     if (strcmp(path, "/proc/xen/xsd_kva") == 0)
         return ring(0);
-    char buffer[PATH_MAX];
-    return real_open(moved(path, buffer, sizeof buffer), flags, mode);
+    return NEXT(open64)(moved(path), flags, mode);
 }
 
 int open(const char *path, int flags, ...) __attribute__((alias("open64")));
 
+int stat64(const char *path, struct stat64 *status)
+{
+    return NEXT(stat64)(moved(path), status);
+}
+
+DIR *opendir(const char *path)
+{
+    return NEXT(opendir)(moved(path));
+}
+
+void *dlopen(const char *path, int flags)
+{
+    return NEXT(dlopen)(path ? moved(path) : NULL, flags);
+}
+
+int unlink(const char *path)
+{
+    return NEXT(unlink)(moved(path));
+}
+
 int mkdir(const char *path, mode_t mode)
 {
-    char buffer[PATH_MAX];
-    int (*next)(const char *, mode_t) = (int (*)(const char *, mode_t))dlsym(RTLD_NEXT, "mkdir");
-    if (moved(path, buffer, sizeof buffer) == path)
-        return next(path, mode);
+    if (moved(path) == path)
+        return NEXT(mkdir)(path, mode);
     errno = EEXIST; /* the folder in its place is there */
     return -1;
 }
 
 int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t length)
 {
-    int (*next)(int, const void *, socklen_t) = (int (*)(int, const void *, socklen_t))dlsym(RTLD_NEXT, "bind");
     const struct sockaddr_un *local = address.__sockaddr_un__;
+    if (local->sun_family != AF_UNIX || moved(local->sun_path) == local->sun_path)
+        return NEXT(bind)(fd, address, length);
     struct sockaddr_un there = {.sun_family = AF_UNIX};
-    if (local->sun_family != AF_UNIX)
-        return next(fd, local, length);
-    const char *path = moved(local->sun_path, there.sun_path, sizeof there.sun_path);
-    return path == local->sun_path ? next(fd, local, length) : next(fd, &there, sizeof there);
-}
-
-int unlink(const char *path)
-{
-    char buffer[PATH_MAX];
-    int (*next)(const char *) = (int (*)(const char *))dlsym(RTLD_NEXT, "unlink");
-    return next(moved(path, buffer, sizeof buffer));
+    snprintf(there.sun_path, sizeof there.sun_path, "%s", moved(local->sun_path));
+    return NEXT(bind)(fd, (const struct sockaddr *)&there, sizeof there);
 }
 
 /* oxenstored wants more open files than anyone but root may have, and gives up without. */
 int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
 {
-    int (*next)(__rlimit_resource_t, const struct rlimit *) =
-        (int (*)(__rlimit_resource_t, const struct rlimit *))dlsym(RTLD_NEXT, "setrlimit");
-    if (resource == RLIMIT_NOFILE)
-        return 0;
-    return next(resource, limit);
+    return resource == RLIMIT_NOFILE ? 0 : NEXT(setrlimit)(resource, limit);
 }
 
 /* ---- libxenctrl: which domains there are. ---- */
@@ -200,6 +197,16 @@ int xc_domain_getinfolist(xc_interface *xch, uint32_t first, unsigned most, xc_d
 }
 
 /* ---- libxengnttab, and libxenctrl's older way: a domain's memory. ---- */
+
+static void *map_ring(uint32_t domid, int prot)
+{
+    int fd = ring(domid);
+    if (fd < 0)
+        return NULL;
+    void *page = mmap(NULL, PAGE, prot, MAP_SHARED, fd, 0);
+    close(fd);
+    return page == MAP_FAILED ? NULL : page;
+}
 
 xengnttab_handle *xengnttab_open(xentoollog_logger *log, unsigned flags)
 {

@@ -28,6 +28,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+XEN = ROOT / "build" / "xen"
 TIMEOUT = 30  # seconds; what any one step may take on a slow machine
 C, OCAML = "xenstored", "oxenstored"
 
@@ -51,7 +52,7 @@ def hypervisor() -> Path:
 
 def program(kind: str) -> Path:
     """The daemon's program; skips the test where Debian has none for this machine."""
-    found = sorted((ROOT / "build" / "xen").glob(f"usr/lib/xen-*/bin/{kind}"))
+    found = sorted(XEN.glob(f"usr/lib/xen-*/bin/{kind}"))
     if not found:
         pytest.skip(f"there is no {kind} in build/xen: ./test unpacks it, where Debian has one")
     return found[-1]
@@ -75,7 +76,7 @@ class Daemon:
         for left in ("socket", "events"):
             (self.folder / left).unlink(missing_ok=True)
         env = {**os.environ, "LD_PRELOAD": str(hypervisor()), "HYPERVISOR": str(self.folder),
-               "XENSTORED_RUNDIR": str(self.folder), "XENSTORED_PATH": str(self.socket)}
+               "XEN": str(XEN), "XENSTORED_RUNDIR": str(self.folder), "XENSTORED_PATH": str(self.socket)}
         if self.kind == C:
             own = ["--pid-file", str(self.folder / "pid")]
         else:
@@ -85,6 +86,7 @@ class Daemon:
         with self.logfile.open("ab") as log:
             self.process = subprocess.Popen([self.program, "--no-fork", *own, *self.options], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env=env)
+        self.stopped = False
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
@@ -97,12 +99,14 @@ class Daemon:
                 time.sleep(0.005)
 
     def stop(self, sign: int = signal.SIGTERM) -> None:
-        """End it, as by `sign`. If it had died of anything else before, the test fails."""
+        """End it by a signal. If it had died of anything else before, the test fails."""
         self.guests.close()
-        already = self.process.poll()
-        self.process.send_signal(sign)
-        status = self.process.wait(TIMEOUT)
-        assert already is None or status in (0, -sign), f"{self.kind} had died: {status}\n{self.logfile.read_text()}"
+        died = self.process.poll()
+        if not self.stopped:
+            self.stopped = True
+            self.process.send_signal(sign)
+            self.process.wait(TIMEOUT)
+            assert died is None, f"{self.kind} had died: {died}\n{self.logfile.read_text()}"
 
     def connect(self) -> socket.socket:
         """A connection to the daemon, without any client: to be used with request()."""
