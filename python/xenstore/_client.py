@@ -17,7 +17,7 @@ from ._connection import Connection
 from ._operations import ATTEMPTS, Steps
 from ._watch import Watch, Watcher
 from ._wire import Permission, Request
-from .error import ConnectionLost, InvalidRequest, TransactionConflict
+from .error import ConnectionLost, InvalidRequest, TransactionConflict, XenstoreException
 
 T = TypeVar("T")
 
@@ -84,13 +84,11 @@ class Operations:
         waiting = [path]
         while waiting:
             here = waiting.pop()
-            found = self._run(_operations.visit(here))
+            found = self._run(_operations.visit(here, optional=here != path))
             if found is not None:
                 value, names = found
                 yield here, value, names
                 waiting += [_operations.join(here, name) for name in reversed(names)]
-            elif here == path:
-                self.read(path)
 
     @overload
     def get_permissions(self, path: str, /) -> dict[int, Permission]: ...
@@ -341,7 +339,7 @@ class Transaction(Operations):
             return
         try:
             self.abort()
-        except ConnectionLost:
+        except XenstoreException:
             pass  # The block's own exception says more.
 
 

@@ -17,7 +17,8 @@ import weakref
 from collections import deque
 
 from . import _transport, _wire
-from ._wire import Event, Message, Request, Type
+from ._exchange import Exchange, Parser
+from ._wire import Event, Message, Request
 from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, lost, refusal
 
 
@@ -43,11 +44,10 @@ class Waiter:
 class _Answer(Waiter):
     """Who waits for the answer of a request."""
 
-    __slots__ = ("message", "type")
+    __slots__ = ("message",)
 
-    def __init__(self, type: Type) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.type = int(type)
         self.message: Message | None = None
 
 
@@ -102,11 +102,10 @@ class Connection:
         self.holders = 0  # the clients that share it; see `shared`
         self.failure: XenstoreException | None = None
         self.ours = True  # not a copy that a fork made
-        self._transport = _transport.connect(path, timeout)
+        self._transport = _connect(path, timeout)
         self._poll = _Poll(self._transport.fd)
-        self._parser = _wire.Parser()
-        self._last_number = 0
-        self._waiting: dict[int, _Answer | None] = {}  # by the request's number; None: nobody waits any more
+        self._parser = Parser()
+        self._exchange: Exchange[_Answer] = Exchange()
         self._listeners: dict[str, Listener] = {}  # by token
         self._led = False
         self._closed = False
@@ -118,19 +117,16 @@ class Connection:
     def ask(self, request: Request, transaction: int = 0, timeout: float | None = None) -> bytes:
         """Send a request and wait for its answer's payload, up to `timeout` seconds (None: for ever)."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiter = _Answer(request.type)
+        waiter = _Answer()
         with self._lock:
             self._check()
-            number = self._next_number()
-            message = _wire.pack(request, number, transaction)
-            self._waiting[number] = waiter
+            number, message = self._exchange.begin(request, transaction, waiter)
         try:
             self._send(number, message, deadline)
             self.wait(waiter, deadline)
         except BaseException:
             with self._lock:
-                if number in self._waiting:
-                    self._waiting[number] = None
+                self._exchange.abandon(number)
                 self._promote()
             raise
         answer = waiter.message
@@ -138,14 +134,6 @@ class Connection:
         if answer.is_error:
             raise refusal(_wire.error_name(answer), request.path)
         return answer.payload
-
-    def _next_number(self) -> int:
-        number = self._last_number
-        while True:
-            number = number % 0xFFFFFFFF + 1  # 0 is what events have
-            if number not in self._waiting:
-                self._last_number = number
-                return number
 
     def _check(self) -> None:
         if self.failure is not None:
@@ -168,7 +156,7 @@ class Connection:
         except XenstoreException:
             if len(rest) == len(message):
                 with self._lock:
-                    self._waiting.pop(number, None)  # No answer will come.
+                    self._exchange.cancel(number)
             else:
                 self.fail(self._cut_off())
             raise
@@ -230,10 +218,9 @@ class Connection:
     def _promote(self) -> None:
         """With nobody leading, ring for somebody who waits. With the lock held."""
         if not self._led:
-            for waiter in self._waiting.values():
-                if waiter is not None:
-                    waiter.ring()
-                    return
+            for waiter in self._exchange.waiters():
+                waiter.ring()
+                return
             for listener in self._listeners.values():
                 if not listener.done:
                     listener.ring()
@@ -249,21 +236,11 @@ class Connection:
                     listener.done = True
                     listener.ring()
                 return
-            number = message.request
-            if message.lacks_number:
-                number = next((n for n, w in self._waiting.items() if w and w.type == message.type), 0)
-            if number not in self._waiting:
-                raise ProtocolError(errno.EPROTO, f"expected the answer of a request, got one of type {message.type} "
-                                    f"with the unknown number {message.request}")
-            waiter = self._waiting.pop(number)
-            if waiter is None:
-                return
-            if message.type != waiter.type and not message.is_error:
-                self._waiting[number] = waiter
-                raise ProtocolError(errno.EPROTO, f"expected an answer of type {waiter.type}, got {message.type}")
-            waiter.message = message
-            waiter.done = True
-            waiter.ring()
+            waiter = self._exchange.match(message)
+            if waiter is not None:
+                waiter.message = message
+                waiter.done = True
+                waiter.ring()
 
     # Events.
 
@@ -306,9 +283,8 @@ class Connection:
                 self.failure = failure
                 self._transport.shutdown()
                 self._poll.wake()
-            for waiter in [*self._waiting.values(), *self._listeners.values()]:
-                if waiter is not None:
-                    waiter.ring()
+            for waiter in [*self._exchange.waiters(), *self._listeners.values()]:
+                waiter.ring()
         self._dispose()
 
     def _close(self) -> None:
@@ -331,6 +307,17 @@ class Connection:
             with self._sending, self._lock:
                 if not self._led and not self._closed:
                     self._close()
+
+
+def _connect(path: str, timeout: float | None) -> _transport.Transport:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        try:
+            return _transport.connect(path)
+        except ConnectionLost as error:
+            if error.errno != errno.EAGAIN or (deadline is not None and time.monotonic() > deadline):
+                raise
+        time.sleep(_transport.BUSY_PAUSE)
 
 
 def _left(deadline: float | None) -> float | None:

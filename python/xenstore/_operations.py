@@ -19,6 +19,7 @@ Steps = Generator[Request, bytes, T]
 # DIRECTORY_PART starts anew when the folder has changed in between; more often than that is no accident.
 RESTARTS = 100
 ATTEMPTS = 100  # how often `transact` tries
+RETRY_FIRST, RETRY_MOST = 0.05, 2.0  # seconds between two attempts to connect again
 
 
 def for_each(paths: tuple[str, ...], one: Callable[[str], Steps[T]]) -> Steps[T | dict[str, T]]:
@@ -99,13 +100,13 @@ def _list_parts(path: str) -> Steps[builtins.list[str] | None]:
     return _wire.fields(listing[:-1])
 
 
-def visit(path: str) -> Steps[tuple[str, builtins.list[str]] | None]:
-    """A node's value and the names below it, or None if it is gone."""
+def visit(path: str, optional: bool) -> Steps[tuple[str, builtins.list[str]] | None]:
+    """A node's value and the names below it; if it is gone, None where it is optional."""
     try:
         value = yield from read_text(path)
         return value, (yield from list(path))
     except XenstoreException as error:
-        if error.errno != errno.ENOENT:
+        if error.errno != errno.ENOENT or not optional:
             raise
         return None
 

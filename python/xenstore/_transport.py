@@ -20,6 +20,7 @@ PLACES = (
     "/kern/xen/xenbus",  # NetBSD
     "/dev/xenstore",
 )
+BUSY_PAUSE = 0.01  # seconds until another attempt, if the daemon is too busy: it lets one or two wait, no more
 CHUNK = 64 * 1024  # bytes; what is read at once
 
 
@@ -65,10 +66,10 @@ class SocketTransport(Transport):
 
     batches = True
 
-    def __init__(self, path: str, timeout: float | None) -> None:
+    def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout)
+            self._socket.setblocking(False)
             self._socket.connect(path)
         except BaseException:
             self._socket.close()
@@ -106,11 +107,14 @@ class DeviceTransport(Transport):
             raise refusal(errno.errorcode.get(error.errno or 0, "EIO"), None) from error
 
 
-def connect(path: str, timeout: float | None) -> Transport:
-    """Open the store at this path, whatever it is. ConnectionLost if that fails, or takes more than `timeout` seconds."""
+def connect(path: str) -> Transport:
+    """Open the store at this path, whatever it is. ConnectionLost if that fails: EAGAIN while a daemon is too busy."""
     try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            return SocketTransport(path, timeout)
-        return DeviceTransport(path)
+        mode = os.stat(path).st_mode
+        if stat.S_ISSOCK(mode):
+            return SocketTransport(path)
+        if stat.S_ISCHR(mode):
+            return DeviceTransport(path)
+        raise OSError(errno.ENOTSOCK, "expected a Unix socket or a character device")
     except OSError as error:
         raise lost(f"no connection to the store at {path}", error) from error

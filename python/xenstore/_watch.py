@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _operations
 from ._connection import Connection, Listener
-from .error import ConnectionLost, XenstoreException
+from ._operations import RETRY_FIRST, RETRY_MOST
+from .error import ConnectionLost, XenstoreException, refusal
 
 if TYPE_CHECKING:
     from ._client import Xenstore
 
-RETRY_FIRST, RETRY_MOST = 0.05, 2.0  # seconds between two attempts to connect again
 log = logging.getLogger("xenstore")
 _tokens = itertools.count(1)  # unique in this process, and so on each connection
 
@@ -59,15 +59,17 @@ class Watcher:
             return token
 
     def remove(self, path: str, token: str) -> None:
-        """Unwatch at the store. Whatever it says, the callback is not called again."""
+        """Unwatch at the store. ENOENT if there is no such watch; else, the callback is not called again."""
         with self._changing:
-            connection = self._connection
+            watch = self._watches.get(token)
+            if watch is not None and watch.path != path:
+                raise refusal("ENOENT", path)
+            connection = self._connection or self._store._connected()
             self._forget(token)
-            if connection is not None:
-                try:
-                    self._store._run_on(connection, _operations.unwatch(path, token))
-                except ConnectionLost:
-                    pass  # And so is the watch.
+            try:
+                self._store._run_on(connection, _operations.unwatch(path, token))
+            except ConnectionLost:
+                pass  # And so is the watch.
 
     def remove_all(self) -> None:
         """Unwatch all of them. The first failure is raised, once all have been tried."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import errno
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .error import InvalidRequest, ProtocolError
@@ -116,32 +116,6 @@ def pack(request: Request, number: int, transaction: int) -> bytes:
         raise InvalidRequest(errno.E2BIG, f"E2BIG: {request.type.name}: expected a payload (path, value and what is "
                              f"between) of at most {PAYLOAD_MAX} bytes, got {len(payload)}", request.path)
     return HEADER.pack(request.type, number, transaction, len(payload)) + payload
-
-
-class Parser:
-    """Bytes, as they happen to arrive, into messages."""
-
-    def __init__(self) -> None:
-        self._pending = b""
-
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are complete with these bytes. ProtocolError if it cannot be a message."""
-        data = self._pending + data if self._pending else data
-        start, end = 0, len(data)
-        try:
-            while end - start >= HEADER.size:
-                type, request, transaction, length = HEADER.unpack_from(data, start)
-                if length > PAYLOAD_MAX:
-                    raise ProtocolError(errno.EPROTO, f"expected a message of at most {PAYLOAD_MAX} bytes from the "
-                                        f"store, got one of type {type} that claims {length}")
-                stop = start + HEADER.size + length
-                if stop > end:
-                    break
-                payload = data[start + HEADER.size : stop]
-                start = stop
-                yield Message(type, request, transaction, payload)
-        finally:
-            self._pending = data[start:]
 
 
 # What is sent.

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One connection on an asyncio loop: many requests in flight, the answers as futures."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections import deque
+from collections.abc import Callable
+
+from . import _transport, _wire
+from ._exchange import Exchange, Parser
+from ._wire import Event, Message, Request
+from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, lost, refusal
+
+
+class Connection:
+    """A connection, which belongs to the loop that runs; `on_end` is called once when it ends, whatever the reason."""
+
+    def __init__(self, transport: _transport.Transport, on_end: Callable[[Connection], None]) -> None:
+        self.failure: XenstoreException | None = None
+        self._on_end = on_end
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._parser = Parser()
+        self._exchange: Exchange[asyncio.Future[Message]] = Exchange()
+        self._listeners: dict[str, Callable[[Event], None]] = {}  # by token
+        self._unsent: deque[tuple[int, bytes]] = deque()  # numbers and messages; of the first, what is left
+        self._flushing = False  # whether _flush is going to be called
+        self._loop.add_reader(transport.fd, self._receive)
+
+    async def ask(self, request: Request, transaction: int = 0, timeout: float | None = None) -> bytes:
+        """Send a request and wait for its answer's payload, up to `timeout` seconds (None: for ever)."""
+        if self.failure is not None:
+            raise again(self.failure)
+        answer: asyncio.Future[Message] = self._loop.create_future()
+        number, message = self._exchange.begin(request, transaction, answer)
+        self._unsent.append((number, message))
+        if not self._flushing:
+            # Later in this turn of the loop: other requests can join it.
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        try:
+            async with asyncio.timeout(timeout):
+                got = await answer
+        except TimeoutError:
+            raise Timeout(errno.ETIMEDOUT, "ETIMEDOUT", request.path) from None
+        finally:
+            self._exchange.abandon(number)
+        if got.is_error:
+            raise refusal(_wire.error_name(got), request.path)
+        return got.payload
+
+    def listen(self, token: str, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with each event of this token."""
+        self._listeners[token] = listener
+
+    def ignore(self, token: str) -> None:
+        """Drop events with this token from here on."""
+        self._listeners.pop(token, None)
+
+    def fail(self, failure: XenstoreException) -> None:
+        """End the connection: who waits gets this exception."""
+        if self.failure is not None:
+            return
+        self.failure = failure
+        self._loop.remove_reader(self._transport.fd)
+        self._loop.remove_writer(self._transport.fd)
+        self._transport.shutdown()
+        self._transport.close()
+        for answer in self._exchange.waiters():
+            if not answer.done():
+                answer.set_exception(again(failure))
+        self._listeners.clear()
+        self._unsent.clear()
+        self._on_end(self)
+
+    # Sending.
+
+    def _flush(self) -> None:
+        self._flushing = False
+        try:
+            while self._unsent:
+                if self._transport.batches and len(self._unsent) > 1:
+                    messages = b"".join([message for _, message in self._unsent])
+                    number = self._unsent[-1][0]
+                    self._unsent.clear()
+                    self._unsent.append((number, messages))
+                number, message = self._unsent[0]
+                try:
+                    written = self._transport.write(message)
+                except XenstoreException as refused:
+                    self._unsent.popleft()
+                    answer = self._exchange.cancel(number)
+                    if answer is not None and not answer.done():
+                        answer.set_exception(refused)
+                    continue
+                if written < len(message):
+                    self._unsent[0] = number, message[written:]
+                else:
+                    self._unsent.popleft()
+        except BlockingIOError:
+            self._flushing = True
+            self._loop.add_writer(self._transport.fd, self._writable)
+        except OSError as error:
+            self.fail(lost("the store is gone", error))
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._transport.fd)
+        self._flush()
+
+    # Receiving.
+
+    def _receive(self) -> None:
+        try:
+            data = self._transport.read()
+            if not data:
+                self.fail(lost("the store closed the connection"))
+            for message in self._parser.feed(data):
+                self._deliver(message)
+        except BlockingIOError:
+            pass
+        except ProtocolError as error:
+            self.fail(error)
+        except OSError as error:
+            self.fail(lost("the store is gone", error))
+
+    def _deliver(self, message: Message) -> None:
+        if message.is_event:
+            event = _wire.event(message)
+            listener = self._listeners.get(event.token)
+            if listener is not None:
+                listener(event)
+            return
+        answer = self._exchange.match(message)
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+
+async def connect(path: str, timeout: float | None, on_end: Callable[[Connection], None]) -> Connection:
+    """Open the store at `path`. ConnectionLost if that fails, or takes more than `timeout` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        try:
+            return Connection(_transport.connect(path), on_end)
+        except ConnectionLost as error:
+            if error.errno != errno.EAGAIN or (deadline is not None and time.monotonic() > deadline):
+                raise
+        await asyncio.sleep(_transport.BUSY_PAUSE)
+
+
+def closed() -> ConnectionLost:
+    return ConnectionLost(errno.EBADF, "the connection is closed")

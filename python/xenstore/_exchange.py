@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What both clients do with a connection, apart from waiting: bytes into messages, and answers to their requests."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from . import _wire
+from ._wire import HEADER, PAYLOAD_MAX, Message, Request
+from .error import ProtocolError
+
+W = TypeVar("W")
+
+
+class Parser:
+    """Bytes, as they happen to arrive, into messages."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that are complete with these bytes. ProtocolError if it cannot be a message."""
+        data = self._pending + data if self._pending else data
+        start, end = 0, len(data)
+        try:
+            while end - start >= HEADER.size:
+                type, request, transaction, length = HEADER.unpack_from(data, start)
+                if length > PAYLOAD_MAX:
+                    raise ProtocolError(errno.EPROTO, f"expected a message of at most {PAYLOAD_MAX} bytes from the "
+                                        f"store, got one of type {type} that claims {length}")
+                stop = start + HEADER.size + length
+                if stop > end:
+                    break
+                payload = data[start + HEADER.size : stop]
+                start = stop
+                yield Message(type, request, transaction, payload)
+        finally:
+            self._pending = data[start:]
+
+
+class Exchange(Generic[W]):
+    """The requests that have no answer yet, each with who waits for it."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, tuple[int, W | None]] = {}  # by the request's number: type, and who waits
+        self._last = 0
+
+    def begin(self, request: Request, transaction: int, waiter: W) -> tuple[int, bytes]:
+        """Expect an answer; returns the request's number and the bytes to send. InvalidRequest if it is too long."""
+        number = self._last
+        while True:
+            number = number % 0xFFFFFFFF + 1  # 0 is what events have
+            if number not in self._waiting:
+                break
+        message = _wire.pack(request, number, transaction)
+        self._last = number
+        self._waiting[number] = int(request.type), waiter
+        return number, message
+
+    def cancel(self, number: int) -> W | None:
+        """The request was not sent: expect no answer. Returns who waits."""
+        return self._waiting.pop(number)[1]
+
+    def abandon(self, number: int) -> None:
+        """Nobody waits any more: if an answer comes, drop it."""
+        if number in self._waiting:
+            self._waiting[number] = self._waiting[number][0], None
+
+    def match(self, message: Message) -> W | None:
+        """Who waits for this answer. ProtocolError if it is none that was asked for."""
+        number = message.request
+        if message.lacks_number:
+            number = next((n for n, (type, _) in self._waiting.items() if type == message.type), 0)
+        if number not in self._waiting:
+            raise ProtocolError(errno.EPROTO, f"expected the answer of a request, got one of type {message.type} with "
+                                f"the unknown number {message.request}")
+        type, waiter = self._waiting[number]
+        if message.type != type and not message.is_error:
+            raise ProtocolError(errno.EPROTO, f"expected an answer of type {type} for request {number}, got one of "
+                                f"type {message.type}")
+        del self._waiting[number]
+        return waiter
+
+    def waiters(self) -> Iterator[W]:
+        """Those who wait."""
+        return (waiter for _, waiter in self._waiting.values() if waiter is not None)
