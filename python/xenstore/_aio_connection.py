@@ -12,7 +12,7 @@ from collections.abc import Callable
 from . import _transport, _wire
 from ._exchange import Exchange, Parser
 from ._wire import Event, Message, Request
-from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, lost, refusal
+from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, lost
 
 
 class Connection:
@@ -49,7 +49,7 @@ class Connection:
         finally:
             self._exchange.abandon(number)
         if got.is_error:
-            raise refusal(_wire.error_name(got), request.path)
+            raise _wire.error(got, request)
         return got.payload
 
     def listen(self, token: str, listener: Callable[[Event], None]) -> None:
@@ -148,7 +148,3 @@ async def connect(path: str, timeout: float | None, on_end: Callable[[Connection
             if error.errno != errno.EAGAIN or (deadline is not None and time.monotonic() > deadline):
                 raise
         await asyncio.sleep(_transport.BUSY_PAUSE)
-
-
-def closed() -> ConnectionLost:
-    return ConnectionLost(errno.EBADF, "the connection is closed")

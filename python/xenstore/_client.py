@@ -17,7 +17,7 @@ from ._connection import Connection
 from ._operations import ATTEMPTS, Steps
 from ._watch import Watch, Watcher
 from ._wire import Permission, Request
-from .error import ConnectionLost, InvalidRequest, TransactionConflict, XenstoreException
+from .error import ConnectionLost, InvalidRequest, TransactionConflict, XenstoreException, closed
 
 T = TypeVar("T")
 
@@ -136,9 +136,11 @@ class Xenstore(Operations):
         self._finalizer.atexit = False
 
     def _connected(self) -> Connection:
-        """The connection; if that is lost, a new one or what it failed of."""
+        """The connection; if that was lost and another is wanted, a new one."""
+        if self._closed:
+            raise closed()
         connection = self._connection
-        if connection.failure is not None and self.reconnect and not self._closed and connection.ours:
+        if connection.failure is not None and self.reconnect and connection.ours:
             with self._connecting:
                 if self._connection is connection:
                     new = _connection.shared(self.path, self.timeout)
@@ -158,8 +160,7 @@ class Xenstore(Operations):
         if not self._closed:
             self._closed = True
             try:
-                if self._connection.ours:
-                    self.watch_stop()
+                self.watch_stop()
             finally:
                 self._finalizer()
 
@@ -181,26 +182,35 @@ class Xenstore(Operations):
         path: may be special: `@introduceDomain` or `@releaseDomain`. Paths of events are relative if it is.
         depth: how many levels below `path` count, by default all; needs Xen 4.22, and others raise EINVAL.
         """
-        self._connected()._check()
-        if self._watcher is None:
-            self._watcher = Watcher(self)
+        self._connected().check()
+        with self._connecting:
+            if self._watcher is None:
+                self._watcher = Watcher(self)
         return self._watcher.add(Watch(path, depth, callback, arguments))
 
     def unwatch(self, path: str, token: str) -> None:
         """End a watch: its callback is not called any more, though it may still be running. ENOENT if there is none."""
-        if self._watcher is None:
-            self._watcher = Watcher(self)
-        self._watcher.remove(path, token)
+        watcher = self._own_watcher()
+        if watcher is not None:
+            watcher.remove(path, token)
+        else:
+            self._run(_operations.unwatch(path, token))
 
     def unwatch_all(self) -> None:
         """End the watches that were made with this object."""
-        if self._watcher is not None:
-            self._watcher.remove_all()
+        watcher = self._own_watcher()
+        if watcher is not None:
+            watcher.remove_all()
 
     def watch_stop(self) -> None:
         """End the watches that were made with this object, and wait for the thread that calls back."""
-        if self._watcher is not None:
-            self._watcher.stop()
+        watcher = self._own_watcher()
+        if watcher is not None:
+            watcher.stop()
+
+    def _own_watcher(self) -> Watcher | None:
+        """The watcher, but not the copy that a fork made: its lock may be held for ever."""
+        return self._watcher if self._connection.ours else None
 
     # Domains and the daemon: for domain 0 alone, but for what says otherwise.
 

@@ -19,21 +19,23 @@ from collections import deque
 from . import _transport, _wire
 from ._exchange import Exchange, Parser
 from ._wire import Event, Message, Request
-from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, lost, refusal
+from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, closed, lost
 
 
 class Waiter:
     """Somebody who waits until `done`, which is set with the connection's lock held."""
 
-    __slots__ = ("_bell", "done")
+    __slots__ = ("_bell", "asleep", "done")
 
     def __init__(self) -> None:
         self.done = False
+        self.asleep = False  # or about to
         self._bell = threading.Lock()
         self._bell.acquire()
 
     def ring(self) -> None:
         """Wake who sleeps, or will sleep, in `sleep`. With the connection's lock held."""
+        self.asleep = False
         if self._bell.locked():
             self._bell.release()
 
@@ -107,7 +109,7 @@ class Connection:
         self._parser = Parser()
         self._exchange: Exchange[_Answer] = Exchange()
         self._listeners: dict[str, Listener] = {}  # by token
-        self._led = False
+        self._leader: Waiter | None = None
         self._closed = False
         self._lock = threading.Lock()  # for all of the above
         self._sending = threading.Lock()  # taken before _lock, if both are needed
@@ -119,7 +121,7 @@ class Connection:
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = _Answer()
         with self._lock:
-            self._check()
+            self.check()
             number, message = self._exchange.begin(request, transaction, waiter)
         try:
             self._send(number, message, deadline)
@@ -132,10 +134,11 @@ class Connection:
         answer = waiter.message
         assert answer is not None
         if answer.is_error:
-            raise refusal(_wire.error_name(answer), request.path)
+            raise _wire.error(answer, request)
         return answer.payload
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise the connection's failure, if there is one."""
         if self.failure is not None:
             raise again(self.failure)
 
@@ -145,7 +148,7 @@ class Connection:
             if not self._sending.acquire(timeout=_patience(_left(deadline))):
                 raise _timeout()
             try:
-                self._check()
+                self.check()
                 while rest:
                     try:
                         rest = rest[self._transport.write(rest) :]
@@ -162,7 +165,7 @@ class Connection:
             raise
         except OSError as error:
             self.fail(lost("the store is gone", error))
-            self._check()
+            self.check()
         except BaseException:
             if rest:
                 self.fail(self._cut_off())
@@ -176,19 +179,22 @@ class Connection:
     def wait(self, waiter: Waiter, deadline: float | None = None) -> None:
         """Wait until `waiter.done`. Timeout after the deadline (by time.monotonic); the connection's failure."""
         while True:
-            with self._lock:
-                if waiter.done:
-                    return
-                self._check()
-                leading = not self._led
-                self._led = True
-            if leading:
-                try:
+            try:
+                with self._lock:
+                    if waiter.done:
+                        return
+                    self.check()
+                    if self._leader is None:
+                        self._leader = waiter
+                    waiter.asleep = self._leader is not waiter
+                if waiter.asleep:
+                    waiter.sleep(_left(deadline))
+                else:
                     self._lead(waiter, deadline)
-                finally:
+            finally:
+                # However this ends, and be it by KeyboardInterrupt.
+                if self._leader is waiter:
                     self._leave()
-            else:
-                waiter.sleep(_left(deadline))
 
     def _lead(self, waiter: Waiter, deadline: float | None) -> None:
         while not waiter.done and self.failure is None:
@@ -211,19 +217,16 @@ class Connection:
 
     def _leave(self) -> None:
         with self._lock:
-            self._led = False
+            self._leader = None
             self._promote()
         self._dispose()
 
     def _promote(self) -> None:
         """With nobody leading, ring for somebody who waits. With the lock held."""
-        if not self._led:
-            for waiter in self._exchange.waiters():
-                waiter.ring()
-                return
-            for listener in self._listeners.values():
-                if not listener.done:
-                    listener.ring()
+        if self._leader is None:
+            for waiter in (*self._exchange.waiters(), *self._listeners.values()):
+                if waiter.asleep:
+                    waiter.ring()
                     return
 
     def _deliver(self, message: Message) -> None:
@@ -247,7 +250,7 @@ class Connection:
     def listen(self, token: str, listener: Listener) -> None:
         """Let events with this token go to `listener`."""
         with self._lock:
-            self._check()
+            self.check()
             self._listeners[token] = listener
 
     def ignore(self, token: str) -> None:
@@ -271,7 +274,7 @@ class Connection:
         with self._lock:
             listener.stopped = listener.done = True
             listener.ring()
-            if self._led and not self._closed:
+            if self._leader is not None and not self._closed:
                 self._poll.wake()
 
     # The end.
@@ -305,7 +308,7 @@ class Connection:
         """Close the file, once the connection has failed and nobody uses it."""
         if self.failure is not None:
             with self._sending, self._lock:
-                if not self._led and not self._closed:
+                if self._leader is None and not self._closed:
                     self._close()
 
 
@@ -342,7 +345,7 @@ def _timeout() -> Timeout:
 # One connection for each path in this process.
 
 _connections: weakref.WeakValueDictionary[str, Connection] = weakref.WeakValueDictionary()
-_connecting = threading.Lock()
+_connecting = threading.RLock()  # the garbage collector may release one while another is made
 
 
 def shared(path: str, timeout: float | None) -> Connection:
@@ -363,13 +366,13 @@ def release(connection: Connection) -> None:
             return
         if _connections.get(connection.path) is connection:
             del _connections[connection.path]
-    connection.fail(ConnectionLost(errno.EBADF, "the connection is closed"))
+    connection.fail(closed())
 
 
 def _forget_the_parents() -> None:
     """In a new child process: the connections are the parent's, and so would be the answers."""
     global _connecting
-    _connecting = threading.Lock()
+    _connecting = threading.RLock()
     for connection in list(_connections.values()):
         connection.disown()
     _connections.clear()

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .error import InvalidRequest, ProtocolError
+from .error import InvalidRequest, ProtocolError, XenstoreException, refusal
 
 HEADER = struct.Struct("=IIII")  # type, request, transaction, length of the payload
 PAYLOAD_MAX = 4096
@@ -206,9 +206,12 @@ def text(payload: bytes) -> str:
     return value_text(payload.removesuffix(b"\0"))
 
 
-def error_name(message: Message) -> str:
-    """The name in an error's message."""
-    return message.payload.rstrip(b"\0").decode("ascii", "backslashreplace")
+def error(message: Message, request: Request) -> XenstoreException:
+    """The exception for an answer that is an error."""
+    name = message.payload.rstrip(b"\0").decode("ascii", "backslashreplace")
+    exception = refusal(name, request.path)
+    exception.add_note(f"from the store, for {request.type.name}" + (f" of {request.path!r}" if request.path else ""))
+    return exception
 
 
 def event(message: Message) -> Event:

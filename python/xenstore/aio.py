@@ -16,7 +16,7 @@ from ._aio_connection import Connection
 from ._aio_watch import Watch as Watch
 from ._operations import ATTEMPTS, RETRY_FIRST, RETRY_MOST, Steps
 from ._wire import Permission, Request
-from .error import ConnectionLost, InvalidRequest, TransactionConflict, XenstoreException
+from .error import ConnectionLost, InvalidRequest, TransactionConflict, XenstoreException, closed
 
 T = TypeVar("T")
 
@@ -126,14 +126,14 @@ class Xenstore(Operations):
             return connection
         async with self._connecting:
             if self._closed:
-                raise _aio_connection.closed()
+                raise closed()
             if self._connection is connection:
                 new = await _aio_connection.connect(self.path, self.timeout, self._ended)
                 try:
                     for watch in list(self._watches.values()):
                         await watch._restore(new)
                 except BaseException as error:
-                    new.fail(error if isinstance(error, XenstoreException) else _aio_connection.closed())
+                    new.fail(error if isinstance(error, XenstoreException) else closed())
                     raise
                 self._connection = new
             assert self._connection is not None
@@ -175,7 +175,7 @@ class Xenstore(Operations):
             await asyncio.wait([self._restoring])
         async with self._connecting:
             if self._connection is not None:
-                self._connection.fail(_aio_connection.closed())
+                self._connection.fail(closed())
             for watch in list(self._watches.values()):
                 watch._end()
             self._watches.clear()

@@ -56,6 +56,11 @@ def lost(what: str, cause: OSError | None = None) -> ConnectionLost:
     return ConnectionLost(cause.errno or errno.EIO, f"{what}: {cause.strerror or cause}")
 
 
+def closed() -> ConnectionLost:
+    """The exception for what is asked of a client that has been closed."""
+    return ConnectionLost(errno.EBADF, "the connection is closed")
+
+
 def again(exception: XenstoreException) -> XenstoreException:
     """The like of an exception, to be raised in another place: each has a traceback of its own."""
     return type(exception)(exception.errno, str(exception), exception.filename)
