@@ -8,11 +8,15 @@ import errno
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from . import _transport, _wire
 from ._exchange import Exchange, Parser
+from ._operations import Steps
 from ._wire import Event, Message, Request
 from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, lost
+
+T = TypeVar("T")
 
 
 class Connection:
@@ -24,33 +28,48 @@ class Connection:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._parser = Parser()
-        self._exchange: Exchange[asyncio.Future[Message]] = Exchange()
+        # An answer that is done already has been cancelled, or was too late.
+        self._exchange: Exchange[tuple[Request, asyncio.Future[bytes]]] = Exchange()
         self._listeners: dict[str, Callable[[Event], None]] = {}  # by token
         self._unsent: deque[tuple[int, bytes]] = deque()  # numbers and messages; of the first, what is left
         self._flushing = False  # whether _flush is going to be called
         self._loop.add_reader(transport.fd, self._receive)
 
-    async def ask(self, request: Request, transaction: int = 0, timeout: float | None = None) -> bytes:
-        """Send a request and wait for its answer's payload, up to `timeout` seconds (None: for ever)."""
+    async def run(self, steps: Steps[T], transaction: int = 0, timeout: float | None = None) -> T:
+        """Run an operation, waiting for each answer up to `timeout` seconds (None: for ever)."""
+        try:
+            requests = next(steps)
+            while True:
+                pending: list[asyncio.Future[bytes]] = []
+                try:
+                    for request in requests:
+                        pending.append(self._ask(request, transaction, timeout))
+                    answers = [await answer for answer in pending]
+                except BaseException as error:
+                    for answer in pending:
+                        answer.cancel()
+                        answer.add_done_callback(_look)
+                    requests = steps.throw(error)
+                else:
+                    requests = steps.send(answers)
+        except StopIteration as end:
+            return end.value
+
+    def _ask(self, request: Request, transaction: int, timeout: float | None) -> asyncio.Future[bytes]:
+        """Send a request; the future is its answer's payload, or Timeout."""
         if self.failure is not None:
             raise again(self.failure)
-        answer: asyncio.Future[Message] = self._loop.create_future()
-        number, message = self._exchange.begin(request, transaction, answer)
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        number, message = self._exchange.begin(request, transaction, (request, answer))
         self._unsent.append((number, message))
         if not self._flushing:
             # Later in this turn of the loop: other requests can join it.
             self._flushing = True
             self._loop.call_soon(self._flush)
-        try:
-            async with asyncio.timeout(timeout):
-                got = await answer
-        except TimeoutError:
-            raise Timeout(errno.ETIMEDOUT, "ETIMEDOUT", request.path) from None
-        finally:
-            self._exchange.abandon(number)
-        if got.is_error:
-            raise _wire.error(got, request)
-        return got.payload
+        if timeout is not None:
+            timer = self._loop.call_later(timeout, _settle, answer, Timeout(errno.ETIMEDOUT, "ETIMEDOUT", request.path))
+            answer.add_done_callback(lambda _: timer.cancel())
+        return answer
 
     def listen(self, token: str, listener: Callable[[Event], None]) -> None:
         """Call `listener` with each event of this token."""
@@ -69,9 +88,8 @@ class Connection:
         self._loop.remove_writer(self._transport.fd)
         self._transport.shutdown()
         self._transport.close()
-        for answer in self._exchange.waiters():
-            if not answer.done():
-                answer.set_exception(again(failure))
+        for _, answer in self._exchange.waiters():
+            _settle(answer, again(failure))
         self._listeners.clear()
         self._unsent.clear()
         self._on_end(self)
@@ -92,9 +110,9 @@ class Connection:
                     written = self._transport.write(message)
                 except XenstoreException as refused:
                     self._unsent.popleft()
-                    answer = self._exchange.cancel(number)
-                    if answer is not None and not answer.done():
-                        answer.set_exception(refused)
+                    waiting = self._exchange.cancel(number)
+                    if waiting is not None:
+                        _settle(waiting[1], refused)
                     continue
                 if written < len(message):
                     self._unsent[0] = number, message[written:]
@@ -127,15 +145,30 @@ class Connection:
             self.fail(lost("the store is gone", error))
 
     def _deliver(self, message: Message) -> None:
-        if message.is_event:
+        if message.type == _wire.WATCH_EVENT:
             event = _wire.event(message)
             listener = self._listeners.get(event.token)
             if listener is not None:
                 listener(event)
             return
-        answer = self._exchange.match(message)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+        waiting = self._exchange.match(message)
+        if waiting is not None and not waiting[1].done():
+            request, answer = waiting
+            if message.type == _wire.ERROR:
+                answer.set_exception(_wire.error(message, request))
+            else:
+                answer.set_result(message.payload)
+
+
+def _settle(answer: asyncio.Future[bytes], exception: XenstoreException) -> None:
+    if not answer.done():
+        answer.set_exception(exception)
+
+
+def _look(answer: asyncio.Future[bytes]) -> None:
+    """Have asyncio know that nobody will miss this one's exception."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 async def connect(path: str, timeout: float | None, on_end: Callable[[Connection], None]) -> Connection:

@@ -55,13 +55,13 @@ class Watch:
             assert connection is not None
             self._forget(connection)
             try:
-                await self._store._run_on(connection, _operations.unwatch(self.path, self.token))
+                await connection.run(_operations.unwatch(self.path, self.token), 0, self._store.timeout)
             except ConnectionLost:
                 pass  # And so is the watch.
 
     async def _register(self, connection: Connection) -> None:
         connection.listen(self.token, self._fired)
-        await self._store._run_on(connection, _operations.watch(self.path, self.token, self.depth))
+        await connection.run(_operations.watch(self.path, self.token, self.depth), 0, self._store.timeout)
 
     async def _restore(self, connection: Connection) -> None:
         """Watch again, on a new connection. A watch that the store refuses now ends."""

@@ -16,7 +16,7 @@ from . import _connection, _operations, _transport
 from ._connection import Connection
 from ._operations import ATTEMPTS, Steps
 from ._watch import Watch, Watcher
-from ._wire import Permission, Request
+from ._wire import Permission
 from .error import ConnectionLost, InvalidRequest, TransactionConflict, XenstoreException, closed
 
 T = TypeVar("T")
@@ -25,11 +25,8 @@ T = TypeVar("T")
 class Operations:
     """What a store and a transaction both can do. Each raises XenstoreException; several paths are done in order."""
 
-    def _ask(self, request: Request) -> bytes:
-        raise NotImplementedError
-
     def _run(self, steps: Steps[T]) -> T:
-        return _drive(steps, self._ask)
+        raise NotImplementedError
 
     @overload
     def read(self, path: str, /) -> str: ...
@@ -43,7 +40,7 @@ class Operations:
         Text is UTF-8; a byte that is none comes as a lone surrogate (`surrogateescape`), so that a write of the same
         str restores it. Exact bytes: `read_bytes`. ENOENT if there is no such node.
         """
-        return self._run(_operations.for_each(paths, _operations.read_text))
+        return self._run(_operations.read(paths))
 
     @overload
     def read_bytes(self, path: str, /) -> bytes: ...
@@ -53,7 +50,7 @@ class Operations:
 
     def read_bytes(self, *paths: str) -> bytes | dict[str, bytes]:
         """The value of a node, or with several paths a dict of path and value, as bytes."""
-        return self._run(_operations.for_each(paths, _operations.read))
+        return self._run(_operations.read_bytes(paths))
 
     def write(self, values: Mapping[str, str | bytes]) -> None:
         """Write each value to its path; nodes that are missing, folders included, are made."""
@@ -102,7 +99,7 @@ class Operations:
         Permissions are an ordered dict of domid and Permission. The first entry is the owner, who may do everything:
         its Permission is that of every domain that is not in the dict.
         """
-        return self._run(_operations.for_each(paths, _operations.get_permissions))
+        return self._run(_operations.get_permissions(paths))
 
     def set_permissions(self, path: str, permissions: Mapping[int, Permission]) -> None:
         """Replace the permissions of a node; in what order, see `get_permissions`."""
@@ -149,11 +146,8 @@ class Xenstore(Operations):
                 connection = self._connection
         return connection
 
-    def _ask(self, request: Request) -> bytes:
-        return self._connected().ask(request, 0, self.timeout)
-
-    def _run_on(self, connection: Connection, steps: Steps[T]) -> T:
-        return _drive(steps, lambda request: connection.ask(request, 0, self.timeout))
+    def _run(self, steps: Steps[T]) -> T:
+        return self._connected().run(steps, 0, self.timeout)
 
     def close(self) -> None:
         """End the watches of this object and its use of the connection; the last one that uses it closes it."""
@@ -215,7 +209,7 @@ class Xenstore(Operations):
     # Domains and the daemon: for domain 0 alone, but for what says otherwise.
 
     def introduce(self, domid: int, gfn: int, port: int) -> None:
-        """Let a domain use the store: its ring is in the page with this guest frame number; `port` is its event channel."""
+        """Let a domain use the store: its ring is in guest frame `gfn`, and `port` is its event channel."""
         self._run(_operations.introduce(domid, gfn, port))
 
     def release(self, domid: int) -> None:
@@ -305,21 +299,21 @@ class Transaction(Operations):
         self._connection: Connection | None = None
         self._id = 0
 
-    def _ask(self, request: Request) -> bytes:
+    def _run(self, steps: Steps[T]) -> T:
         connection = self._connection
         if connection is None:
             raise InvalidRequest(errno.EINVAL, "EINVAL: expected a transaction that has been started and not ended")
         if connection.failure is not None:
             raise ConnectionLost(connection.failure.errno, f"the transaction ended with its connection: "
                                  f"{connection.failure}")
-        return connection.ask(request, self._id, self.store.timeout)
+        return connection.run(steps, self._id, self.store.timeout)
 
     def start(self) -> None:
         """Begin; also again after an end."""
         if self._connection is not None:
             raise InvalidRequest(errno.EBUSY, "EBUSY: expected a transaction that is not started, or has ended")
         connection = self.store._connected()
-        self._id = self.store._run_on(connection, _operations.start())
+        self._id = connection.run(_operations.start(), 0, self.store.timeout)
         self._connection = connection
 
     def commit(self) -> None:
@@ -351,18 +345,3 @@ class Transaction(Operations):
             self.abort()
         except XenstoreException:
             pass  # The block's own exception says more.
-
-
-def _drive(steps: Steps[T], ask: Callable[[Request], bytes]) -> T:
-    """Run an operation."""
-    try:
-        request = next(steps)
-        while True:
-            try:
-                answer = ask(request)
-            except BaseException as error:
-                request = steps.throw(error)
-            else:
-                request = steps.send(answer)
-    except StopIteration as end:
-        return end.value

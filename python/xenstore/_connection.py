@@ -15,11 +15,15 @@ import threading
 import time
 import weakref
 from collections import deque
+from typing import TypeVar
 
 from . import _transport, _wire
 from ._exchange import Exchange, Parser
+from ._operations import Steps
 from ._wire import Event, Message, Request
 from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, closed, lost
+
+T = TypeVar("T")
 
 
 class Waiter:
@@ -46,10 +50,11 @@ class Waiter:
 class _Answer(Waiter):
     """Who waits for the answer of a request."""
 
-    __slots__ = ("message",)
+    __slots__ = ("message", "number")
 
     def __init__(self) -> None:
         super().__init__()
+        self.number = 0
         self.message: Message | None = None
 
 
@@ -116,34 +121,67 @@ class Connection:
 
     # Requests.
 
-    def ask(self, request: Request, transaction: int = 0, timeout: float | None = None) -> bytes:
-        """Send a request and wait for its answer's payload, up to `timeout` seconds (None: for ever)."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        waiter = _Answer()
-        with self._lock:
-            self.check()
-            number, message = self._exchange.begin(request, transaction, waiter)
+    def run(self, steps: Steps[T], transaction: int = 0, timeout: float | None = None) -> T:
+        """Run an operation, waiting for each answer up to `timeout` seconds (None: for ever)."""
         try:
-            self._send(number, message, deadline)
-            self.wait(waiter, deadline)
-        except BaseException:
+            requests = next(steps)
+            while True:
+                try:
+                    answers = self._ask(requests, transaction, timeout)
+                except BaseException as error:
+                    requests = steps.throw(error)
+                else:
+                    requests = steps.send(answers)
+        except StopIteration as end:
+            return end.value
+
+    def _ask(self, requests: list[Request], transaction: int, timeout: float | None) -> list[bytes]:
+        """Send requests and wait for all their answers; returns the payloads, or raises the first error."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiters = []
+        unsent: dict[int, bytes] = {}
+        try:
             with self._lock:
-                self._exchange.abandon(number)
+                self.check()
+                for request in requests:
+                    waiter = _Answer()
+                    waiter.number, message = self._exchange.begin(request, transaction, waiter)
+                    unsent[waiter.number] = message
+                    waiters.append(waiter)
+            if self._transport.batches:
+                self._send(b"".join(unsent.values()), deadline)
+                unsent.clear()
+            while unsent:
+                number, message = next(iter(unsent.items()))
+                self._send(message, deadline)
+                del unsent[number]
+            for waiter in waiters:
+                self.wait(waiter, deadline)
+        except BaseException as error:
+            with self._lock:
+                for waiter in waiters:
+                    if waiter.number in unsent and isinstance(error, XenstoreException):
+                        self._exchange.cancel(waiter.number)
+                    else:
+                        self._exchange.abandon(waiter.number)
                 self._promote()
             raise
-        answer = waiter.message
-        assert answer is not None
-        if answer.is_error:
-            raise _wire.error(answer, request)
-        return answer.payload
+        answers = []
+        for request, waiter in zip(requests, waiters):
+            assert waiter.message is not None
+            if waiter.message.type == _wire.ERROR:
+                raise _wire.error(waiter.message, request)
+            answers.append(waiter.message.payload)
+        return answers
 
     def check(self) -> None:
         """Raise the connection's failure, if there is one."""
         if self.failure is not None:
             raise again(self.failure)
 
-    def _send(self, number: int, message: bytes, deadline: float | None) -> None:
-        rest = message
+    def _send(self, data: bytes, deadline: float | None) -> None:
+        """Send all of it. A XenstoreException that leaves the connection as it was: nothing of it is sent."""
+        rest = data
         try:
             if not self._sending.acquire(timeout=_patience(_left(deadline))):
                 raise _timeout()
@@ -157,10 +195,7 @@ class Connection:
             finally:
                 self._sending.release()
         except XenstoreException:
-            if len(rest) == len(message):
-                with self._lock:
-                    self._exchange.cancel(number)
-            else:
+            if len(rest) < len(data):
                 self.fail(self._cut_off())
             raise
         except OSError as error:
@@ -230,7 +265,7 @@ class Connection:
                     return
 
     def _deliver(self, message: Message) -> None:
-        event = _wire.event(message) if message.is_event else None
+        event = _wire.event(message) if message.type == _wire.WATCH_EVENT else None
         with self._lock:
             if event is not None:
                 listener = self._listeners.get(event.token)

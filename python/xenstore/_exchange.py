@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from . import _wire
-from ._wire import HEADER, Message, Request
+from ._wire import ERROR, HEADER, Message, Request, Type
 from .error import ProtocolError
 
 W = TypeVar("W")
@@ -74,13 +74,15 @@ class Exchange(Generic[W]):
     def match(self, message: Message) -> W | None:
         """Who waits for this answer. ProtocolError if it is none that was asked for."""
         number = message.request
-        if message.lacks_number:
+        if number == 0 and message.type in (Type.WATCH, Type.UNWATCH):
+            # Linux's device answers these itself, and before Linux 6.14 without their number.
             number = next((n for n, (type, _) in self._waiting.items() if type == message.type), 0)
-        if number not in self._waiting:
+        expected = self._waiting.get(number)
+        if expected is None:
             raise ProtocolError(errno.EPROTO, f"expected the answer of a request, got one of type {message.type} with "
                                 f"the unknown number {message.request}")
-        type, waiter = self._waiting[number]
-        if message.type != type and not message.is_error:
+        type, waiter = expected
+        if message.type != type and message.type != ERROR:
             raise ProtocolError(errno.EPROTO, f"expected an answer of type {type} for request {number}, got one of "
                                 f"type {message.type}")
         del self._waiting[number]

@@ -67,7 +67,7 @@ class Watcher:
             connection = self._connection or self._store._connected()
             self._forget(token)
             try:
-                self._store._run_on(connection, _operations.unwatch(path, token))
+                connection.run(_operations.unwatch(path, token), 0, self._store.timeout)
             except ConnectionLost:
                 pass  # And so is the watch.
 
@@ -100,7 +100,7 @@ class Watcher:
 
     def _watch_at(self, connection: Connection, token: str, watch: Watch) -> None:
         connection.listen(token, self._listener)
-        self._store._run_on(connection, _operations.watch(watch.path, token, watch.depth))
+        connection.run(_operations.watch(watch.path, token, watch.depth), 0, self._store.timeout)
 
     def _connect(self) -> Connection:
         """The connection on which all watches are, made anew if the store says so."""

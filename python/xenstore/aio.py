@@ -7,68 +7,66 @@ import asyncio
 import builtins
 import errno
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from . import _aio_connection, _operations, _transport
 from ._aio_connection import Connection
 from ._aio_watch import Watch as Watch
 from ._operations import ATTEMPTS, RETRY_FIRST, RETRY_MOST, Steps
-from ._wire import Permission, Request
+from ._wire import Permission
 from .error import ConnectionLost, InvalidRequest, TransactionConflict, XenstoreException, closed
 
 T = TypeVar("T")
+Pending = Coroutine[Any, Any, T]  # what is to be awaited; nothing is sent before
 
 
 class Operations:
     """What a store and a transaction both can do, as the methods of the same names in `xenstore`."""
 
-    async def _ask(self, request: Request) -> bytes:
+    def _run(self, steps: Steps[T]) -> Pending[T]:
         raise NotImplementedError
 
-    async def _run(self, steps: Steps[T]) -> T:
-        return await _drive(steps, self._ask)
+    @overload
+    def read(self, path: str, /) -> Pending[str]: ...
 
     @overload
-    async def read(self, path: str, /) -> str: ...
+    def read(self, path: str, second: str, /, *paths: str) -> Pending[dict[str, str]]: ...
 
-    @overload
-    async def read(self, path: str, second: str, /, *paths: str) -> dict[str, str]: ...
-
-    async def read(self, *paths: str) -> str | dict[str, str]:
+    def read(self, *paths: str) -> Pending[str | dict[str, str]]:
         """The value of a node, or with several paths a dict of path and value, as text."""
-        return await self._run(_operations.for_each(paths, _operations.read_text))
+        return self._run(_operations.read(paths))
 
     @overload
-    async def read_bytes(self, path: str, /) -> bytes: ...
+    def read_bytes(self, path: str, /) -> Pending[bytes]: ...
 
     @overload
-    async def read_bytes(self, path: str, second: str, /, *paths: str) -> dict[str, bytes]: ...
+    def read_bytes(self, path: str, second: str, /, *paths: str) -> Pending[dict[str, bytes]]: ...
 
-    async def read_bytes(self, *paths: str) -> bytes | dict[str, bytes]:
+    def read_bytes(self, *paths: str) -> Pending[bytes | dict[str, bytes]]:
         """The value of a node, or with several paths a dict of path and value, as bytes."""
-        return await self._run(_operations.for_each(paths, _operations.read))
+        return self._run(_operations.read_bytes(paths))
 
-    async def write(self, values: Mapping[str, str | bytes]) -> None:
+    def write(self, values: Mapping[str, str | bytes]) -> Pending[None]:
         """Write each value to its path; nodes that are missing, folders included, are made."""
-        await self._run(_operations.write(values))
+        return self._run(_operations.write(values))
 
-    async def mkdir(self, *paths: str) -> None:
+    def mkdir(self, *paths: str) -> Pending[None]:
         """Make nodes with empty values, and the folders they are in. One that exists already is left as it is."""
-        await self._run(_operations.mkdir(paths))
+        return self._run(_operations.mkdir(paths))
 
-    async def rm(self, *paths: str) -> None:
+    def rm(self, *paths: str) -> Pending[None]:
         """Remove nodes and all that is below them. A node that is missing is no error, if its folder exists."""
-        await self._run(_operations.rm(paths))
+        return self._run(_operations.rm(paths))
 
-    async def list(self, path: str) -> builtins.list[str]:
+    def list(self, path: str) -> Pending[builtins.list[str]]:
         """The names of the nodes right below a node, in the store's order."""
-        return await self._run(_operations.list(path))
+        return self._run(_operations.list(path))
 
-    async def exists(self, path: str) -> bool:
+    def exists(self, path: str) -> Pending[bool]:
         """Whether there is such a node. EACCES if it may not be read."""
-        return await self._run(_operations.exists(path))
+        return self._run(_operations.exists(path))
 
     async def walk(self, path: str) -> AsyncIterator[tuple[str, str, builtins.list[str]]]:
         """Each node from `path` downward as (path, value, names below), a node before those below it."""
@@ -82,18 +80,19 @@ class Operations:
                 waiting += [_operations.join(here, name) for name in reversed(names)]
 
     @overload
-    async def get_permissions(self, path: str, /) -> dict[int, Permission]: ...
+    def get_permissions(self, path: str, /) -> Pending[dict[int, Permission]]: ...
 
     @overload
-    async def get_permissions(self, path: str, second: str, /, *paths: str) -> dict[str, dict[int, Permission]]: ...
+    def get_permissions(self, path: str, second: str, /,
+                        *paths: str) -> Pending[dict[str, dict[int, Permission]]]: ...
 
-    async def get_permissions(self, *paths: str) -> dict[int, Permission] | dict[str, dict[int, Permission]]:
+    def get_permissions(self, *paths: str) -> Pending[dict[int, Permission] | dict[str, dict[int, Permission]]]:
         """The permissions of a node, or with several paths a dict of path and permissions; the owner's come first."""
-        return await self._run(_operations.for_each(paths, _operations.get_permissions))
+        return self._run(_operations.get_permissions(paths))
 
-    async def set_permissions(self, path: str, permissions: Mapping[int, Permission]) -> None:
+    def set_permissions(self, path: str, permissions: Mapping[int, Permission]) -> Pending[None]:
         """Replace the permissions of a node."""
-        await self._run(_operations.set_permissions(path, permissions))
+        return self._run(_operations.set_permissions(path, permissions))
 
 
 class Xenstore(Operations):
@@ -161,11 +160,14 @@ class Xenstore(Operations):
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_MOST)
 
-    async def _ask(self, request: Request) -> bytes:
-        return await (await self._connected()).ask(request, 0, self.timeout)
+    def _run(self, steps: Steps[T]) -> Pending[T]:
+        connection = self._connection
+        if connection is None or connection.failure is not None:
+            return self._connect_and_run(steps)
+        return connection.run(steps, 0, self.timeout)
 
-    async def _run_on(self, connection: Connection, steps: Steps[T]) -> T:
-        return await _drive(steps, lambda request: connection.ask(request, 0, self.timeout))
+    async def _connect_and_run(self, steps: Steps[T]) -> T:
+        return await (await self._connected()).run(steps, 0, self.timeout)
 
     async def close(self) -> None:
         """End the connection, and with it the watches and what is under way."""
@@ -203,29 +205,29 @@ class Xenstore(Operations):
 
     # Domains and the daemon.
 
-    async def introduce(self, domid: int, gfn: int, port: int) -> None:
-        """Let a domain use the store: its ring is in the page with this guest frame number; `port` is its event channel."""
-        await self._run(_operations.introduce(domid, gfn, port))
+    def introduce(self, domid: int, gfn: int, port: int) -> Pending[None]:
+        """Let a domain use the store: its ring is in guest frame `gfn`, and `port` is its event channel."""
+        return self._run(_operations.introduce(domid, gfn, port))
 
-    async def release(self, domid: int) -> None:
+    def release(self, domid: int) -> Pending[None]:
         """Let a domain use the store no more."""
-        await self._run(_operations.release(domid))
+        return self._run(_operations.release(domid))
 
-    async def resume(self, domid: int) -> None:
+    def resume(self, domid: int) -> Pending[None]:
         """Forget that a domain has shut down, so that its next shutdown is noticed too."""
-        await self._run(_operations.resume(domid))
+        return self._run(_operations.resume(domid))
 
-    async def set_target(self, domid: int, target: int) -> None:
+    def set_target(self, domid: int, target: int) -> Pending[None]:
         """Give a domain all rights of the domain `target`, as a stub domain needs."""
-        await self._run(_operations.set_target(domid, target))
+        return self._run(_operations.set_target(domid, target))
 
-    async def get_domain_path(self, domid: int) -> str:
+    def get_domain_path(self, domid: int) -> Pending[str]:
         """The folder of a domain, such as `/local/domain/7`, whether it exists or not. Any domain may ask."""
-        return await self._run(_operations.get_domain_path(domid))
+        return self._run(_operations.get_domain_path(domid))
 
-    async def is_domain_introduced(self, domid: int) -> bool:
+    def is_domain_introduced(self, domid: int) -> Pending[bool]:
         """Whether a domain has been introduced, and not released since."""
-        return await self._run(_operations.is_domain_introduced(domid))
+        return self._run(_operations.is_domain_introduced(domid))
 
     async def reset_watches(self) -> None:
         """Drop all watches and transactions at the store. Any domain may ask."""
@@ -234,29 +236,29 @@ class Xenstore(Operations):
             watch._end()
         self._watches.clear()
 
-    async def control(self, command: str, *arguments: str) -> str:
+    def control(self, command: str, *arguments: str) -> Pending[str]:
         """A command to the daemon itself, as of xenstore-control; its answer. `help` lists those that it knows."""
-        return await self._run(_operations.control(command, arguments))
+        return self._run(_operations.control(command, arguments))
 
-    async def get_features(self, domid: int | None = None) -> int:
+    def get_features(self, domid: int | None = None) -> Pending[int]:
         """What the store can do (bits), or what it offers to this domain. Xen 4.21 and later; others raise ENOSYS."""
-        return await self._run(_operations.get_features(domid))
+        return self._run(_operations.get_features(domid))
 
-    async def set_features(self, domid: int, features: int) -> None:
+    def set_features(self, domid: int, features: int) -> Pending[None]:
         """What the store shall offer to a domain, before that is introduced. Xen 4.21 and later."""
-        await self._run(_operations.set_features(domid, features))
+        return self._run(_operations.set_features(domid, features))
 
-    async def quota_names(self) -> builtins.list[str]:
+    def quota_names(self) -> Pending[builtins.list[str]]:
         """The names of the quotas. Xen 4.22 and later; others raise ENOSYS."""
-        return await self._run(_operations.quota_names())
+        return self._run(_operations.quota_names())
 
-    async def get_quota(self, name: str, domid: int | None = None) -> int:
+    def get_quota(self, name: str, domid: int | None = None) -> Pending[int]:
         """A quota of this domain, or what new domains get; 0 is no limit. Xen 4.22 and later."""
-        return await self._run(_operations.get_quota(name, domid))
+        return self._run(_operations.get_quota(name, domid))
 
-    async def set_quota(self, name: str, value: int, domid: int | None = None) -> None:
+    def set_quota(self, name: str, value: int, domid: int | None = None) -> Pending[None]:
         """Set a quota of this domain, or what new domains get; 0 is no limit. Xen 4.22 and later."""
-        await self._run(_operations.set_quota(name, value, domid))
+        return self._run(_operations.set_quota(name, value, domid))
 
     # Transactions.
 
@@ -289,21 +291,21 @@ class Transaction(Operations):
         self._connection: Connection | None = None
         self._id = 0
 
-    async def _ask(self, request: Request) -> bytes:
+    async def _run(self, steps: Steps[T]) -> T:
         connection = self._connection
         if connection is None:
             raise InvalidRequest(errno.EINVAL, "EINVAL: expected a transaction that has been started and not ended")
         if connection.failure is not None:
             raise ConnectionLost(connection.failure.errno, f"the transaction ended with its connection: "
                                  f"{connection.failure}")
-        return await connection.ask(request, self._id, self.store.timeout)
+        return await connection.run(steps, self._id, self.store.timeout)
 
     async def start(self) -> None:
         """Begin; also again after an end."""
         if self._connection is not None:
             raise InvalidRequest(errno.EBUSY, "EBUSY: expected a transaction that is not started, or has ended")
         connection = await self.store._connected()
-        self._id = await self.store._run_on(connection, _operations.start())
+        self._id = await connection.run(_operations.start(), 0, self.store.timeout)
         self._connection = connection
 
     async def commit(self) -> None:
@@ -335,18 +337,3 @@ class Transaction(Operations):
             await self.abort()
         except XenstoreException:
             pass  # The block's own exception says more.
-
-
-async def _drive(steps: Steps[T], ask: Callable[[Request], Awaitable[bytes]]) -> T:
-    """Run an operation."""
-    try:
-        request = next(steps)
-        while True:
-            try:
-                answer = await ask(request)
-            except BaseException as error:
-                request = steps.throw(error)
-            else:
-                request = steps.send(answer)
-    except StopIteration as end:
-        return end.value

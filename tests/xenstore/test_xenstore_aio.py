@@ -131,6 +131,20 @@ def test_more_than_the_sockets_buffers(xenstored: Daemon) -> None:
     on(xenstored, test)
 
 
+def test_several_values_at_once(any_daemon: Daemon) -> None:
+    async def test(store: aio.Xenstore) -> None:
+        await store.write({f"/a/{n}": str(n) for n in range(300)})
+        paths = [f"/a/{n}" for n in range(300)]
+        assert await store.read(*paths) == {path: path[3:] for path in paths}
+        with pytest.raises(XenstoreException, match="^ENOENT$") as caught:
+            await store.read("/a/1", "/missing", "/gone")
+        assert caught.value.filename == "/missing"
+        with pytest.raises(InvalidRequest, match="got an empty name"):
+            await store.read("/a/1", "/b/")
+
+    on(any_daemon, test)
+
+
 def test_a_cancelled_request_keeps_nobody(any_daemon: Daemon) -> None:
     async def test(store: aio.Xenstore) -> None:
         await store.write({"/a": "x"})

@@ -23,6 +23,7 @@ from xenstore import (
 )
 
 from xenstore_daemon import OCAML, TIMEOUT, C, Daemon
+from xenstore_fake import Asked, fake_store
 
 
 @pytest.fixture
@@ -47,6 +48,30 @@ def test_one_value_or_several(store: Xenstore) -> None:
     assert store.read_bytes("/a/c", "/a/b") == {"/a/c": b"two\xff\0", "/a/b": b"one"}
     with pytest.raises(TypeError, match="expected a path, got none"):
         store.read()  # type: ignore[call-overload]
+
+
+def test_several_values_are_asked_for_together() -> None:
+    """One after the other, each would wait for the one before: this store answers when a hundred have come."""
+    held: list[Asked] = []
+
+    def answers(asked: Asked) -> list[bytes]:
+        held.append(asked)
+        return [a.answer(a.payload[:-1]) for a in held] if len(held) == 100 else []
+
+    paths = [f"/{number}" for number in range(100)]
+    with fake_store(answers) as fake, Xenstore(str(fake.socket), timeout=TIMEOUT) as store:
+        assert store.read(*paths) == {path: path for path in paths}
+
+
+def test_of_several_errors_the_first(store: Xenstore) -> None:
+    store.write({"/a": "x"})
+    for _ in range(3):
+        with refused(errno.ENOENT) as caught:
+            store.read("/a", "/missing", "/gone", "/a")
+        assert caught.value.filename == "/missing"
+    assert store.read("/a") == "x"
+    with pytest.raises(InvalidRequest, match="got an empty name"):
+        store.read("/a", "/b/")
 
 
 def test_text_is_utf_8_and_any_bytes_come_back(store: Xenstore) -> None:

@@ -82,7 +82,7 @@ def test_a_path(path: str) -> None:
     ("", "expected a path, got none"),
     ("/a\0b", "expected one of A-Z a-z 0-9 - / _ @ only, got b'\\x00' in it"),
     ("/a b.", "got b' .' in it"),
-    ("/é", "got b'\\xa9\\xc3' in it"),
+    ("/é", "got b'\\xc3\\xa9' in it"),
     ("/a/", "expected names with a / between them, got an empty name"),
     ("//a", "got an empty name"),
     ("/" + 3071 * "x", "expected less than 3072 bytes, got 3072"),
@@ -145,7 +145,7 @@ def test_an_error(payload: bytes, number: int) -> None:
     error = _wire.error(Message(16, 1, 0, payload), Request(Type.READ, b"/a\0", "/a"))
     assert type(error) is XenstoreException and isinstance(error, OSError)
     assert (error.errno, error.filename) == (number, "/a")
-    assert str(error) == payload.rstrip(b"\0").decode("ascii", "backslashreplace")
+    assert str(error) == (payload.rstrip(b"\0").decode("ascii", "backslashreplace") or "EIO")
     assert error.__notes__ == ["from the store, for READ of '/a'"]
     assert os.strerror(error.errno)
 

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Reads per second of the package xenstore beside python3-pyxs, on one real daemon: python3 benchmarks/xenstore.py
+
+Needs python3-pyxs, and Xen's daemon in build/xen, where ./test unpacks it (or one that runs: --socket). The ways are
+measured in turn, round after round, so that what else the machine does meets them all; the medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests" / "xenstore")]
+
+import pyxs  # noqa: E402
+from xenstore import Xenstore, aio  # noqa: E402
+
+KEY = "/benchmark/key"
+IN_FLIGHT = 100
+
+
+def with_pyxs(path: str, requests: int) -> float:
+    with pyxs.Client(unix_socket_path=path) as client:
+        client.read(KEY.encode())
+        start = time.perf_counter()
+        for _ in range(requests):
+            client.read(KEY.encode())
+        return time.perf_counter() - start
+
+
+def single(path: str, requests: int) -> float:
+    with Xenstore(path) as store:
+        store.read(KEY)
+        start = time.perf_counter()
+        for _ in range(requests):
+            store.read(KEY)
+        return time.perf_counter() - start
+
+
+def watching(path: str, requests: int) -> float:
+    with Xenstore(path) as store:
+        store.watch("/elsewhere", print, depth=None)
+        store.read(KEY)
+        start = time.perf_counter()
+        for _ in range(requests):
+            store.read(KEY)
+        return time.perf_counter() - start
+
+
+def aio_single(path: str, requests: int) -> float:
+    return asyncio.run(_aio(path, requests, 1))
+
+
+def aio_pipelined(path: str, requests: int) -> float:
+    return asyncio.run(_aio(path, requests, IN_FLIGHT))
+
+
+async def _aio(path: str, requests: int, in_flight: int) -> float:
+    async with aio.Xenstore(path) as store:
+
+        async def reads() -> None:
+            for _ in range(requests // in_flight):
+                await store.read(KEY)
+
+        await store.read(KEY)
+        start = time.perf_counter()
+        await asyncio.gather(*[reads() for _ in range(in_flight)])
+        return time.perf_counter() - start
+
+
+WAYS: dict[str, Callable[[str, int], float]] = {
+    "pyxs": with_pyxs,
+    "xenstore": single,
+    "xenstore, with a watch": watching,
+    "xenstore.aio, one at a time": aio_single,
+    f"xenstore.aio, {IN_FLIGHT} in flight": aio_pipelined,
+}
+
+
+@contextmanager
+def daemon(path: str | None) -> Iterator[str]:
+    """The path of a daemon's socket."""
+    if path:
+        yield path
+    else:
+        from xenstore_daemon import running
+
+        with running() as own:
+            yield str(own.socket)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9, help="how often each way is measured (default 9)")
+    parser.add_argument("--requests", type=int, default=5000, help="reads in one measurement (default 5000)")
+    parser.add_argument("--socket", help="the socket of a daemon that runs; by default, start one")
+    options = parser.parse_args()
+    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    with daemon(options.socket) as path:
+        with Xenstore(path) as store:
+            store.write({KEY: "a value"})
+            for _ in range(options.rounds):
+                for way, measure in WAYS.items():
+                    rates[way].append(options.requests / measure(path, options.requests))
+            store.rm("/benchmark")
+    base = statistics.median(rates["pyxs"])
+    print(f"reads/s: median (least to most) of {options.rounds} rounds of {options.requests}, and times pyxs")
+    for way, found in rates.items():
+        median = statistics.median(found)
+        print(f"{way:30} {median:8.0f} ({min(found):.0f} to {max(found):.0f})  {median / base:.2f}")
+
+
+if __name__ == "__main__":
+    main()
