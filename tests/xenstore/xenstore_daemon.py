@@ -130,9 +130,12 @@ class Daemon:
         return guest
 
 
-def request(connection: socket.socket, kind: int, *words: bytes) -> bytes:
-    """Send one request, each word ended by a NUL, and return what comes back; an error of the store's is one here."""
-    payload = b"".join(word + b"\0" for word in words)
+def request(connection: socket.socket, kind: int, *words: bytes, last_nul: bool = True) -> bytes:
+    """Send one request, each word ended by a NUL, and return what comes back; an error of the store's is one here.
+
+    last_nul: whether there is a NUL after the last word too; there is none after a value.
+    """
+    payload = b"\0".join(words) + (b"\0" if last_nul else b"")
     connection.sendall(HEADER.pack(kind, 0, 0, len(payload)) + payload)
     header = connection.recv(HEADER.size, socket.MSG_WAITALL)
     if len(header) < HEADER.size:
