@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -20,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xenstore._command import command_line
 from xenstore_daemon import DIRECTORY, ROOT, SET_PERMS, TIMEOUT, C, Daemon, StartDaemon, request, running
 
 READ, GET_PERMS, WRITE, RM = 2, 3, 11, 13
@@ -248,13 +250,21 @@ def test_watch_of_changes(sides: tuple[Side, Side]) -> None:
 
 
 def test_watch_that_loses_its_store(start_daemon: StartDaemon) -> None:
-    side = Side(start_daemon(), ours=True)
-    watch = Running(side, "watch", "/a")
-    assert watch.line() == b"/a\n"
-    side.daemon.stop()
-    output, errors, status = watch.end()
+    daemon = start_daemon()
+    theirs, ours = (Running(Side(daemon, side), "watch", "/a") for side in (False, True))
+    assert ours.line() == theirs.line() == b"/a\n"
+    daemon.stop()
+    output, errors, status = ours.end()
     assert (output, status) == (b"", 1)
     assert errors.startswith(b"xenstore watch: ") and errors.count(b"\n") == 1
+    assert theirs.process.poll() is None  # for ever
+    theirs.process.kill()
+    theirs.end()
+
+
+def test_watch_of_one_path_twice(sides: tuple[Side, Side]) -> None:
+    assert sides[0].run("watch", "-n", "2", "/a", "/a").status == 1
+    assert sides[1].run("watch", "-n", "2", "/a", "/a") == (b"/a\n/a\n", 0)
 
 
 def test_watch_that_is_interrupted(sides: tuple[Side, Side]) -> None:
@@ -338,3 +348,29 @@ def test_nothing_can_be_written(sides: tuple[Side, Side]) -> None:
         done = subprocess.run([*OURS, "list", "/"], env=sides[1].environment(), stdout=full, stderr=subprocess.PIPE,
                               timeout=TIMEOUT)
     assert (done.stderr, done.returncode) == (b"xenstore list: standard output: No space left on device\n", 1)
+
+
+# The page about it.
+
+PAGE = (ROOT / "docs" / "xenstore-command.md").read_text()
+
+
+def test_the_page_shows_what_is_so(xenstored: Daemon, tmp_path: Path) -> None:
+    [block] = re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    python = tmp_path / "python3"
+    python.symlink_to(sys.executable)
+    environment = {**Side(xenstored, ours=True).environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, shown = step.partition("\n")
+        done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True,
+                              timeout=TIMEOUT)
+        assert (done.stdout, done.stderr) == (shown, ""), command
+
+
+def test_the_page_has_each_command_and_flag() -> None:
+    rows = {name: set(re.findall(r"`(-\w)", row)) - {"-s"}
+            for name, row in re.findall(r"^\| `(\w+)\b[^|]*` (\|.*)$", PAGE, re.MULTILINE)}
+    [commands] = [action.choices for action in command_line()._actions if isinstance(action.choices, dict)]
+    flags = {name: {option for action in command._actions for option in action.option_strings}
+             for name, command in commands.items()}
+    assert rows == {name: found - {"-h", "--help", "-s"} for name, found in flags.items()}
