@@ -56,6 +56,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def connected(serve: Serve, store: Xenstore) -> Server:
+    """A server that has said so in the store: nbdkit listens before after_fork is called."""
+    server = serve(DISK, f"backend={BACKEND}")
+    wait_until(lambda: store.exists(f"{BACKEND}/state"))
+    assert store.read(f"{BACKEND}/state") == "4"
+    return server
+
+
 def ends(server: Server) -> int:
     """The exit status of a server that ends by itself."""
     return server.process.wait(TIMEOUT)
@@ -93,8 +101,7 @@ def test_the_mode(serve: Serve, store: Xenstore, image: Path) -> None:
 
 def test_the_state(serve: Serve, store: Xenstore, image: Path) -> None:
     attach(store, image)
-    server = serve(DISK, f"backend={BACKEND}")
-    assert store.read(f"{BACKEND}/state") == "4"
+    server = connected(serve, store)
     assert server.stop() == 0
     assert store.read(f"{BACKEND}/state") == "6"
 
@@ -120,7 +127,7 @@ def test_follows_a_change_of_size(serve: Serve, store: Xenstore, image: Path) ->
 
 def test_ends_when_its_node_is_removed(serve: Serve, store: Xenstore, image: Path) -> None:
     attach(store, image)
-    server = serve(DISK, f"backend={BACKEND}")
+    server = connected(serve, store)
     disk = server.connect()
     disk.pwrite(b"last", 0)
     store.rm("/local/domain/0/backend")
@@ -142,7 +149,7 @@ def test_in_the_background(store: Xenstore, image: Path, tmp_path: Path) -> None
 
 def test_outlives_the_store(serve: Serve, daemon: Daemon, store: Xenstore, image: Path) -> None:
     attach(store, image)
-    server = serve(DISK, f"backend={BACKEND}")
+    server = connected(serve, store)
     daemon.stop(signal.SIGKILL)
     assert server.connect().pread(2, 255) == b"\xff\0"
     assert server.stop() == 0  # though it cannot say so in the store
@@ -152,7 +159,7 @@ def test_outlives_the_store(serve: Serve, daemon: Daemon, store: Xenstore, image
 def test_ends_when_the_store_comes_back_without_its_node(serve: Serve, daemon: Daemon, store: Xenstore,
                                                          image: Path) -> None:
     attach(store, image)
-    server = serve(DISK, f"backend={BACKEND}")
+    server = connected(serve, store)
     daemon.stop()
     daemon.start()
     assert ends(server) == 0
