@@ -16,13 +16,13 @@ from ._client import Operations, Xenstore
 from ._connection import Listener
 from ._operations import join
 from ._wire import Permission
-from .error import ConnectionLost, InvalidRequest, XenstoreException
+from .error import ConnectionLost, XenstoreException
 
 FAILED, TROUBLE = 1, 2  # exit statuses; argparse has the latter too for a wrong command line
 
 Put = Callable[[bytes], object]
 Action = Callable[[Xenstore, argparse.Namespace], int]
-Steps = Callable[[Operations, argparse.Namespace, Put], "int | None"]
+Steps = Callable[[Operations, argparse.Namespace, Put], int | None]
 
 
 class WrongUsage(Exception):
@@ -31,8 +31,8 @@ class WrongUsage(Exception):
 
 def explain(error: XenstoreException) -> str:
     """An error in one line."""
-    if isinstance(error, InvalidRequest | ConnectionLost):
-        return str(error)
+    if str(error) != errno.errorcode.get(error.errno):
+        return str(error)  # it says more than the name of an error of the store's
     what = os.strerror(error.errno)
     return what if error.filename is None else f"{error.filename}: {what}"
 
@@ -42,7 +42,7 @@ def put(output: bytes) -> None:
 
 
 def at_once(steps: Steps) -> Action:
-    """An action that is one transaction where it has several steps; then its output comes last."""
+    """An action that is one transaction. Its output comes at the end, be that good or not."""
 
     @wraps(steps)
     def action(store: Xenstore, options: argparse.Namespace) -> int:

@@ -326,6 +326,18 @@ def test_no_store(tmp_path: Path, sides: tuple[Side, Side]) -> None:
         assert str(tmp_path / "none").encode() in errors
 
 
+def test_errors_are_one_line_that_tells(sides: tuple[Side, Side]) -> None:
+    sides[1].fill({"/a": b""}, {})
+    for words, line in {
+        ("read", "/none"): "xenstore read: /none: No such file or directory",
+        ("list", "/a/"): "xenstore list: EINVAL: path '/a/': expected names with a / between them, got an empty name",
+        ("write", "/a", "1", "/b"): "xenstore write: expected a VALUE after each PATH, got none after '/b'",
+        ("chmod", "/a", "n0", "r0"): "xenstore chmod: expected each domain once among the permissions",
+        ("control", "none"): "xenstore control: Invalid argument",
+    }.items():
+        assert Running(sides[1], *words).end()[1].decode() == line + "\n"
+
+
 def test_the_store_can_be_named(sides: tuple[Side, Side], tmp_path: Path) -> None:
     sides[1].fill({"/a": b"1"}, {})
     done = subprocess.run([*OURS, "--store", str(sides[1].daemon.socket), "read", "/a"], capture_output=True,
