@@ -41,10 +41,12 @@ class Connection:
             requests = next(steps)
             while True:
                 pending: list[asyncio.Future[bytes]] = []
+                answers: list[bytes] = []
                 try:
                     for request in requests:
                         pending.append(self._ask(request, transaction, timeout))
-                    answers = [await answer for answer in pending]
+                    for answer in pending:
+                        answers.append(await answer)
                 except BaseException as error:
                     for answer in pending:
                         answer.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import functools
 import struct
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -111,6 +112,11 @@ def path_bytes(path: str) -> bytes:
     """A path as bytes: absolute, relative to the domain's own folder, or special, such as `@releaseDomain`."""
     if not isinstance(path, str):
         raise TypeError(f"path: expected a str, got {path!r}")
+    return _checked(path)
+
+
+@functools.lru_cache(1000)
+def _checked(path: str) -> bytes:
     encoded = path.encode("utf-8", "surrogateescape")
     if wrong := encoded.translate(None, _PATH_CHARACTERS):
         raise _bad_path(path, "one of A-Z a-z 0-9 - / _ @ only", f"{wrong!r} in it")
