@@ -167,7 +167,7 @@ def watch(store: Xenstore, options: argparse.Namespace) -> int:
     connection, listener = store._connected(), Listener()
     for number, path in enumerate(options.paths):
         connection.listen(str(number), listener)
-        store._run_on(connection, _operations.watch(path, str(number), None))
+        connection.run(_operations.watch(path, str(number), None))
     shown = 0
     while shown != options.count:
         event = connection.next_event(listener)

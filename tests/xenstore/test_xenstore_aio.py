@@ -15,7 +15,7 @@ from xenstore import PERM_BOTH, PERM_NONE, PERM_READ, ConnectionLost, InvalidReq
 from xenstore import XenstoreException
 
 from xenstore_daemon import TIMEOUT, Daemon
-from xenstore_fake import fake_store
+from xenstore_fake import Asked, fake_store
 from xenstore_run import run
 
 Test = Callable[[aio.Xenstore], Awaitable[None]]
@@ -108,17 +108,17 @@ def test_many_requests_in_flight(any_daemon: Daemon) -> None:
 
 def test_they_are_in_flight_together() -> None:
     """The store answers only when a hundred have come; and what is sent in one turn is sent at once."""
-    held = []
+    held: list[Asked] = []
 
-    def answers(asked: object) -> list[bytes]:
+    def answers(asked: Asked) -> list[bytes]:
         held.append(asked)
-        return [a.answer(b"x") for a in held] if len(held) == 100 else []  # type: ignore[attr-defined]
+        return [a.answer(b"x") for a in held] if len(held) == 100 else []
 
     async def main(path: str) -> None:
         async with aio.Xenstore(path, timeout=TIMEOUT) as store:
             assert await asyncio.gather(*[store.read("/a") for _ in range(100)]) == 100 * ["x"]
 
-    with fake_store(answers) as fake:  # type: ignore[arg-type]
+    with fake_store(answers) as fake:
         run(main(str(fake.socket)))
 
 

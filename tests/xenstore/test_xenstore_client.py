@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from xenstore import (
     PERM_WRITE,
     ConnectionLost,
     InvalidRequest,
+    Transaction,
     TransactionConflict,
     Xenstore,
     XenstoreException,
@@ -32,7 +35,7 @@ def store(any_daemon: Daemon) -> Iterator[Xenstore]:
         yield store
 
 
-def refused(number: int) -> pytest.RaisesContext[XenstoreException]:
+def refused(number: int) -> AbstractContextManager[pytest.ExceptionInfo[XenstoreException]]:
     """The block must end in a XenstoreException whose text is the name of this errno."""
     return pytest.raises(XenstoreException, match=f"^{errno.errorcode[number]}$")
 
@@ -291,12 +294,12 @@ def test_transact_tries_again(store: Xenstore) -> None:
     store.write({"/a": "0"})
     tries = []
 
-    def increment(transaction: object) -> str:
+    def increment(transaction: Transaction) -> str:
         tries.append(transaction)
-        value = int(transaction.read("/a"))  # type: ignore[attr-defined]
+        value = int(transaction.read("/a"))
         if len(tries) < 4:
             store.write({"/a": str(value + 10)})
-        transaction.write({"/a": str(value + 1)})  # type: ignore[attr-defined]
+        transaction.write({"/a": str(value + 1)})
         return f"after {len(tries)}"
 
     assert store.transact(increment) == "after 4"
@@ -307,11 +310,11 @@ def test_transact_gives_up(store: Xenstore) -> None:
     store.write({"/a": "0"})
     tries = []
 
-    def collide(transaction: object) -> None:
+    def collide(transaction: Transaction) -> None:
         tries.append(transaction)
-        transaction.read("/a")  # type: ignore[attr-defined]
+        transaction.read("/a")
         store.write({"/a": f"try {len(tries)}"})
-        transaction.write({"/a": "2"})  # type: ignore[attr-defined]
+        transaction.write({"/a": "2"})
 
     with pytest.raises(TransactionConflict):
         store.transact(collide, attempts=3)
@@ -350,8 +353,10 @@ def test_control(xenstored: Daemon) -> None:
 
 def test_features_and_quotas_of_a_daemon_without_them(xenstored: Daemon) -> None:
     with Xenstore(str(xenstored.socket), timeout=TIMEOUT) as store:
-        for ask in (store.get_features, store.quota_names, lambda: store.get_quota("nodes"),
-                    lambda: store.set_quota("nodes", 1), lambda: store.set_features(7, 1)):
+        asks: list[Callable[[], object]] = [
+            store.get_features, store.quota_names, lambda: store.get_quota("nodes"),
+            lambda: store.set_quota("nodes", 1), lambda: store.set_features(7, 1)]
+        for ask in asks:
             with refused(errno.ENOSYS):
                 ask()
 
@@ -388,15 +393,13 @@ def test_a_transaction_of_its_own_store(xenstored: Daemon, monkeypatch: pytest.M
     monkeypatch.setenv("XENSTORED_PATH", str(xenstored.socket))
     with Xenstore() as store:
         fired = threading.Event()
-        store.watch("/a", lambda path, token: path == "/a" and fired.set())
+        store.watch("/a", lambda path, token: fired.set())
         before = sockets()
-        from xenstore import Transaction
-
         transaction = Transaction()
         assert sockets() == before
         transaction.start()
         transaction.write({"/a": "x"})
-        fired.wait(TIMEOUT)
+        assert fired.wait(TIMEOUT)
         fired.clear()
         transaction.commit()
         assert fired.wait(TIMEOUT)
@@ -415,8 +418,10 @@ def test_a_child_process_has_a_connection_of_its_own(xenstored: Daemon) -> None:
         if not child:
             said = []
             try:
-                for ask in (lambda: store.read("/a"), lambda: transaction.read("/a"),
-                            lambda: store.watch("/b", print), lambda: store.unwatch("/a", token)):
+                asks: list[Callable[[], object]] = [
+                    lambda: store.read("/a"), lambda: transaction.read("/a"), lambda: store.watch("/b", print),
+                    lambda: store.unwatch("/a", token)]
+                for ask in asks:
                     try:
                         said.append(str(ask()))
                     except ConnectionLost as error:
@@ -492,8 +497,6 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
 
 def xenstore_long(folder: Path) -> Path:
     """A socket whose path is longer than a socket's can be."""
-    import socket
-
     deep = folder / ("x" * 120)
     deep.mkdir()
     fd = os.open(deep, os.O_RDONLY)

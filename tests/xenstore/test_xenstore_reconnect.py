@@ -32,7 +32,7 @@ def test_it_connects_again(xenstored: Daemon) -> None:
 def test_watches_are_restored(xenstored: Daemon) -> None:
     events: queue.Queue[tuple[str, str]] = queue.Queue()
     with Xenstore(str(xenstored.socket), reconnect=True, timeout=TIMEOUT) as store:
-        tokens = {path: store.watch(path, lambda *event: events.put(event)) for path in ("/a", "/b")}
+        tokens = {path: store.watch(path, lambda path, token: events.put((path, token))) for path in ("/a", "/b")}
         assert {events.get(timeout=TIMEOUT) for _ in tokens} == set(tokens.items())
         for _ in range(2):
             xenstored.stop()

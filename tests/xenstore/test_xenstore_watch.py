@@ -138,7 +138,7 @@ def test_watch_stop_ends_them_at_the_store_too(any_daemon: Daemon, events: Event
     with Xenstore(path, timeout=TIMEOUT) as store, Xenstore(path, timeout=TIMEOUT) as same_connection:
         tokens = [store.watch("/a", put(events)) for _ in range(3)]
         others = same_connection.watch("/a", put(events))
-        assert store.unwatch_all() is None
+        store.unwatch_all()
         store.watch_stop()
         for token in tokens:
             with pytest.raises(XenstoreException, match="^ENOENT$"):
@@ -202,18 +202,21 @@ def test_special_watches(xenstored: Daemon, events: Events) -> None:
 def test_watches_keep_their_store(xenstored: Daemon, events: Events) -> None:
     """One that nobody keeps goes on while it watches; without watches nothing is left of it."""
     path = str(xenstored.socket)
-    store = Xenstore(path)
-    token = store.watch("/a", put(events))
-    gone = weakref.ref(store)
-    del store
+
+    def start() -> tuple[weakref.ref[Xenstore], str]:
+        store = Xenstore(path)
+        return weakref.ref(store), store.watch("/a", put(events))
+
+    gone, token = start()
     gc.collect()
     events.get(timeout=TIMEOUT)
     with Xenstore(path) as other:
         other.write({"/a": "x"})
         assert events.get(timeout=TIMEOUT) == ("/a", token)
-    store = gone()  # type: ignore[assignment]
-    store.watch_stop()
-    del store
+    kept = gone()
+    assert kept is not None
+    kept.watch_stop()
+    del kept
     gc.collect()
     assert gone() is None
 

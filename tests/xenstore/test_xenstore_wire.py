@@ -20,8 +20,9 @@ messages = st.lists(st.builds(Message, words, words, words, st.binary(max_size=4
 @given(messages, st.data())
 def test_messages_come_in_any_pieces(expected: list[Message], data: st.DataObject) -> None:
     stream = b"".join(HEADER.pack(m.type, m.request, m.transaction, len(m.payload)) + m.payload for m in expected)
-    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=20).map(sorted))
-    parser, found = Parser(), []
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
+    parser = Parser()
+    found: list[Message] = []
     for start, end in zip([0, *cuts], [*cuts, len(stream)]):
         found += parser.feed(stream[start:end])
     assert found == expected
