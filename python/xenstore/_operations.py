@@ -22,6 +22,8 @@ Steps = Generator[builtins.list[Request], builtins.list[bytes], T]
 # DIRECTORY_PART starts anew when the folder has changed in between; more often than that is no accident.
 RESTARTS = 100
 ATTEMPTS = 100  # how often `transact` tries
+# oxenstored of Xen 4.17 answers a request without a payload only when another one has come.
+_NUDGE = [request(Type.GET_DOMAIN_PATH, b"0")]
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0  # seconds between two attempts to connect again
 
 
@@ -179,8 +181,8 @@ def control(command: str, arguments: tuple[str, ...]) -> Steps[str]:
 
 
 def get_features(domid: int | None) -> Steps[int]:
-    [answer] = yield [request(Type.GET_FEATURE, *_optional(domid))]
-    return _wire.number(answer)
+    answers = yield [request(Type.GET_FEATURE, *_optional(domid)), *_NUDGE]
+    return _wire.number(answers[0])
 
 
 def set_features(domid: int, features: int) -> Steps[None]:
@@ -188,8 +190,8 @@ def set_features(domid: int, features: int) -> Steps[None]:
 
 
 def quota_names() -> Steps[builtins.list[str]]:
-    [answer] = yield [request(Type.GET_QUOTA)]
-    return _wire.text(answer).split()
+    answers = yield [request(Type.GET_QUOTA), *_NUDGE]
+    return _wire.text(answers[0]).split()
 
 
 def get_quota(name: str, domid: int | None) -> Steps[int]:

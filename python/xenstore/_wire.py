@@ -14,8 +14,6 @@ from .error import InvalidRequest, ProtocolError, XenstoreException, refusal
 
 HEADER = struct.Struct("=IIII")  # type, request, transaction, length of the payload
 PAYLOAD_MAX = 4096
-PATH_MAX = 3072
-RELATIVE_PATH_MAX = 2048
 DOMID_MAX = 0x7FFF
 _PATH_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/_@"
 
@@ -124,9 +122,6 @@ def _checked(path: str) -> bytes:
         raise _bad_path(path, "a path", "none")
     if b"//" in encoded or (encoded[-1:] == b"/" and len(encoded) > 1):
         raise _bad_path(path, "names with a / between them", "an empty name")
-    limit = PATH_MAX if encoded[:1] == b"/" else RELATIVE_PATH_MAX
-    if len(encoded) >= limit:
-        raise _bad_path(path[:40] + "…", f"less than {limit} bytes", str(len(encoded)))
     return encoded
 
 

@@ -346,8 +346,8 @@ def test_control(xenstored: Daemon) -> None:
             store.control("no such command")
 
 
-def test_features_and_quotas_of_a_daemon_without_them(xenstored: Daemon) -> None:
-    with Xenstore(str(xenstored.socket), timeout=TIMEOUT) as store:
+def test_features_and_quotas_of_a_daemon_without_them(any_daemon: Daemon) -> None:
+    with Xenstore(str(any_daemon.socket), timeout=TIMEOUT) as store:
         asks: list[Callable[[], object]] = [
             store.get_features, store.quota_names, lambda: store.get_quota("nodes"),
             lambda: store.set_quota("nodes", 1), lambda: store.set_features(7, 1)]

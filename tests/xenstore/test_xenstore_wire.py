@@ -74,7 +74,7 @@ def test_permissions_that_are_none(permissions: dict[int, Permission], message: 
 
 
 @pytest.mark.parametrize("path", ["/", "/a", "/local/domain/7/device-_@", "data", "data/x", "@releaseDomain",
-                                  "/" + 3070 * "x", 2047 * "x"])
+                                  "/" + 4000 * "x"])
 def test_a_path(path: str) -> None:
     assert _wire.path_bytes(path) == path.encode()
 
@@ -86,8 +86,6 @@ def test_a_path(path: str) -> None:
     ("/é", "got b'\\xc3\\xa9' in it"),
     ("/a/", "expected names with a / between them, got an empty name"),
     ("//a", "got an empty name"),
-    ("/" + 3071 * "x", "expected less than 3072 bytes, got 3072"),
-    (2048 * "x", "expected less than 2048 bytes, got 2048"),
 ])
 def test_a_path_that_is_none(path: str, expected: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

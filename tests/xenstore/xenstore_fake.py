@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from xenstore_daemon import HEADER, TIMEOUT
 
-READ, WATCH, UNWATCH, WATCH_EVENT, ERROR = 2, 4, 5, 15, 16
+READ, WATCH, UNWATCH, GET_DOMAIN_PATH, WATCH_EVENT, ERROR = 2, 4, 5, 10, 15, 16
 
 
 class Asked(NamedTuple):
