@@ -11,9 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 
-from . import _operations
 from ._client import Operations, Xenstore
-from ._connection import Listener
 from ._operations import join
 from ._wire import Permission
 from .error import ConnectionLost, XenstoreException
@@ -164,17 +162,13 @@ def control(store: Xenstore, options: argparse.Namespace) -> int:
 
 
 def watch(store: Xenstore, options: argparse.Namespace) -> int:
-    connection, listener = store._connected(), Listener()
-    for number, path in enumerate(options.paths):
-        connection.listen(str(number), listener)
-        connection.run(_operations.watch(path, str(number), None))
-    shown = 0
-    while shown != options.count:
-        event = connection.next_event(listener)
-        assert event is not None, "it is only for stopped listeners that there is none"
-        put(os.fsencode(event.path) + b"\n")
+    from ._follow import follow  # not above: asyncio takes a while to import, and only this command needs it
+
+    def show(path: str) -> None:
+        put(os.fsencode(path) + b"\n")
         sys.stdout.flush()
-        shown += 1
+
+    follow(store.path, options.paths, options.count, show)
     return 0
 
 
