@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-import struct
+import select
 
 import pytest
 
@@ -82,3 +82,18 @@ def test_a_guest_gets_watch_events(any_daemon: Daemon) -> None:
         request(dom0, WRITE, b"/local/domain/7/data", b"1")
     assert receive(device) == (WATCH_EVENT, b"data\0token\0")
     os.close(device)
+
+
+def test_a_guest_with_many_requests_under_way(any_daemon: Daemon) -> None:
+    guest = any_daemon.guest(7)
+    device = os.open(guest.device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    left, answers = (HEADER.pack(READ, 0, 0, 5) + b"none\0") * 2000, b""
+    while left or answers.count(b"ENOENT\0") < 2000:
+        readable, writable, _ = select.select([device], [device] if left else [], [], TIMEOUT)
+        assert readable or writable, f"stuck with {len(left)} bytes to send, {len(answers)} received"
+        if readable:
+            answers += os.read(device, 65536)
+        if writable:
+            left = left[os.write(device, left[:65536]) :]
+    os.close(device)
+    assert len(answers) == 2000 * (HEADER.size + len(b"ENOENT\0"))

@@ -22,7 +22,7 @@ import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -208,6 +208,7 @@ class Guest:
                     os.close(fd)
 
     def carry(self, page: mmap.mmap, events: socket.socket, stop: int) -> None:
+        """Until `stop` is closed at its other end."""
         requests, responses = Ring(page, 0, 2048, 2052), Ring(page, 1024, 2056, 2060)
         to_store = to_client = b""
         while True:
@@ -226,7 +227,9 @@ class Guest:
             if not to_client:
                 to_client = responses.take()
             if sent or to_client:
-                events.sendto(struct.pack("=I", self.domid + 1), str(self.folder / "events"))
+                # BlockingIOError: it has kicks enough that it has not seen yet. The others: the daemon has ended.
+                with suppress(BlockingIOError, ConnectionError, FileNotFoundError):
+                    events.sendto(struct.pack("=I", self.domid + 1), str(self.folder / "events"))
 
 
 StartDaemon = Callable[..., Daemon]
