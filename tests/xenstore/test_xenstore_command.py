@@ -311,11 +311,12 @@ def test_in_a_guest(xenstored: Daemon) -> None:
     assert theirs.run("exists", "/secret", store=device).status == 1
     assert ours.run("exists", "/secret", store=device).status == 2
     # Xen's own end at the first node that may not be read.
+    theirs.run("write", "/local/domain/7/later", "4")
     theirs.run("chmod", "/local/domain/7/folder/secret", "n0")
     assert theirs.run("ls", "/local/domain/7", store=device).output == b'readable = "1"\nfolder = ""\n secret:\n\n'
     done = Running(ours, "ls", "/local/domain/7", store=device).end()
     complaint = b"xenstore ls: /local/domain/7/folder/secret: Permission denied\n"
-    assert done == (b'readable = "1"\nfolder = ""\n', complaint, 1)
+    assert done == (b'readable = "1"\nfolder = ""\nlater = "4"\n', complaint, 1)
 
 
 def test_no_store(tmp_path: Path, sides: tuple[Side, Side]) -> None:
