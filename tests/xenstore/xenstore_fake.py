@@ -86,7 +86,7 @@ class FakeStore:
 
     def hang_up(self) -> None:
         """End the connections that there are."""
-        for connection in self.connections:
+        for connection in list(self.connections):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
