@@ -183,17 +183,18 @@ class Connection:
         """Send all of it. A XenstoreException that leaves the connection as it was: nothing of it is sent."""
         rest = data
         try:
-            if not self._sending.acquire(timeout=_patience(_left(deadline))):
-                raise _timeout()
-            try:
-                self.check()
-                while rest:
-                    try:
-                        rest = rest[self._transport.write(rest) :]
-                    except BlockingIOError:
-                        self._poll.writable(_left(deadline))
-            finally:
-                self._sending.release()
+            while rest:
+                with self._sending:
+                    self.check()
+                    while rest:
+                        try:
+                            rest = rest[self._transport.write(rest) :]
+                        except BlockingIOError:
+                            if len(rest) == len(data):
+                                break  # Let others try meanwhile, who may have less time.
+                            self._poll.writable(_left(deadline))
+                if rest:
+                    self._poll.writable(_left(deadline))
         except XenstoreException:
             if len(rest) < len(data):
                 self.fail(self._cut_off())
@@ -249,6 +250,10 @@ class Connection:
             self.fail(error)
         except OSError as error:
             self.fail(lost("the store is gone", error))
+        except BaseException:
+            # Such as KeyboardInterrupt: what was read, and whose it was, may be lost.
+            self.fail(ConnectionLost(errno.EPIPE, "the connection was given up, as reading was interrupted"))
+            raise
 
     def _leave(self) -> None:
         with self._lock:
@@ -364,17 +369,13 @@ def _left(deadline: float | None) -> float | None:
         return None
     left = deadline - time.monotonic()
     if left <= 0:
-        raise _timeout()
+        raise Timeout(errno.ETIMEDOUT, "ETIMEDOUT")
     return left
 
 
 def _patience(timeout: float | None) -> float:
     """A time-out as locks have it."""
     return -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-
-
-def _timeout() -> Timeout:
-    return Timeout(errno.ETIMEDOUT, "ETIMEDOUT")
 
 
 # One connection for each path in this process.

@@ -240,6 +240,44 @@ def test_a_request_that_is_cut_off_ends_the_connection(monkeypatch: pytest.Monke
             store.read("/a")
 
 
+def test_an_interrupt_while_it_reads_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that was read and not handed over would be missed by whom it was for."""
+    errors: queue.Queue[str] = queue.Queue()
+    with fake_store(lambda asked: [asked.answer()] if asked.payload == b"/answered\0" else []) as fake:
+        with Xenstore(str(fake.socket)) as store, Xenstore(str(fake.socket)) as other:
+
+            def ask() -> None:
+                try:
+                    other.read("/a")
+                except ConnectionLost as error:
+                    errors.put(str(error))
+
+            def read() -> bytes:
+                raise KeyboardInterrupt
+
+            thread = threading.Thread(target=ask)
+            monkeypatch.setattr(store._connection._transport, "read", read)
+            with pytest.raises(KeyboardInterrupt):
+                store.read("/answered")
+            thread.start()
+            assert "reading was interrupted" in errors.get(timeout=TIMEOUT)
+            thread.join(TIMEOUT)
+
+
+def test_an_interrupt_while_it_waits_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_store(lambda asked: [asked.answer(asked.payload[:-1])]) as fake:
+        with Xenstore(str(fake.socket), timeout=TIMEOUT) as store:
+
+            def readable(timeout: float | None) -> bool:
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(store._connection._poll, "readable", readable)
+                with pytest.raises(KeyboardInterrupt):
+                    store.read("/1")
+            assert store.read("/2") == "/2"
+
+
 def test_a_store_that_is_too_busy_to_accept(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         path = tmp_path / "busy"

@@ -18,7 +18,8 @@ def run(main: Coroutine[object, object, T]) -> T:
     async def bounded() -> T:
         async with asyncio.timeout(TIMEOUT):
             result = await main
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert left == set(), left
         return result
 
     return asyncio.run(bounded())
