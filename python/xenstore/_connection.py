@@ -222,11 +222,12 @@ class Connection:
                     self.check()
                     if self._leader is None:
                         self._leader = waiter
-                    waiter.asleep = self._leader is not waiter
-                if waiter.asleep:
-                    waiter.sleep(_left(deadline))
-                else:
+                    leading = self._leader is waiter
+                    waiter.asleep = not leading
+                if leading:
                     self._lead(waiter, deadline)
+                else:
+                    waiter.sleep(_left(deadline))
             finally:
                 # However this ends, and be it by KeyboardInterrupt.
                 if self._leader is waiter:

@@ -64,7 +64,8 @@ class Exchange(Generic[W]):
 
     def cancel(self, number: int) -> W | None:
         """The request was not sent: expect no answer. Returns who waits."""
-        return self._waiting.pop(number)[1]
+        _, waiter = self._waiting.pop(number, (0, None))
+        return waiter
 
     def abandon(self, number: int) -> None:
         """Nobody waits any more: if an answer comes, drop it."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import queue
+import random
 import socket
 import threading
 import time
@@ -490,3 +491,51 @@ def test_an_error_of_a_later_daemon() -> None:
 
     assert both(steady(lambda asked: [asked.answer(b"EDOM\0", ERROR)]), ask, aask) == 2 * [(errno.EDOM, "EDOM")]
     assert both(steady(lambda asked: [asked.answer(b"ENEW\0", ERROR)]), ask, aask) == 2 * [(errno.EIO, "ENEW")]
+
+
+class Unhurried:
+    """A lock whose holder takes a nap as soon as it has let it go, so that others run at that point."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.chance = random.Random(0)
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        time.sleep(self.chance.choice((0, 0.0001, 0.001)))
+
+
+def test_one_thread_reads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two would tear messages apart."""
+    reading = threading.Lock()
+    errors: list[BaseException] = []
+    with fake_store(lambda asked: [asked.answer(asked.payload[:-1])]) as fake:
+        with Xenstore(str(fake.socket), timeout=TIMEOUT) as store:
+            receive = store._connection._receive
+
+            def alone() -> None:
+                assert reading.acquire(blocking=False), "another thread is reading"
+                try:
+                    receive()
+                finally:
+                    reading.release()
+
+            def ask(number: int) -> None:
+                try:
+                    for turn in range(50):
+                        assert store.read(f"/{number}/{turn}") == f"/{number}/{turn}"
+                except BaseException as error:
+                    errors.append(error)
+
+            monkeypatch.setattr(store._connection, "_receive", alone)
+            monkeypatch.setattr(store._connection, "_lock", Unhurried())
+            threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(TIMEOUT)
+                assert not thread.is_alive()
+    assert errors == []
