@@ -67,9 +67,9 @@ class Watch:
         """Watch again, on a new connection. A watch that the store refuses now ends."""
         try:
             await self._register(connection)
-        except ConnectionLost:
-            raise
         except XenstoreException as error:
+            if not _operations.is_final(error):
+                raise
             log.error("the watch of %s could not be restored: %s", self.path, error)
             self._forget(connection)
 

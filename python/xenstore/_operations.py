@@ -219,5 +219,10 @@ def watch(path: str, token: str, depth: int | None) -> Steps[None]:
     yield [request(Type.WATCH, path_bytes(path), _wire.word_bytes("token", token), *more, path=path)]
 
 
+def is_final(error: XenstoreException) -> bool:
+    """Whether a watch that failed so is not there and will not be: the store has refused it."""
+    return type(error) is XenstoreException and error.errno != errno.EEXIST
+
+
 def unwatch(path: str, token: str) -> Steps[None]:
     yield [request(Type.UNWATCH, path_bytes(path), _wire.word_bytes("token", token), path=path)]

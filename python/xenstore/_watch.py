@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import _operations
 from ._connection import Connection, Listener
@@ -48,7 +48,7 @@ class Watcher:
             token = f"{next(_tokens):x}"
             self._watches[token] = watch
             try:
-                self._watch_at(connection, token, watch)
+                self._watch_at(connection, self._listener, token, watch)
             except BaseException:
                 self._forget(token)
                 raise
@@ -88,6 +88,7 @@ class Watcher:
         with self._changing:
             for token in list(self._watches):
                 self._forget(token)
+            self._end_thread_if_idle()
 
     def stop(self) -> None:
         """Unwatch all, and wait until the thread has ended, unless it is the thread that asks."""
@@ -95,28 +96,28 @@ class Watcher:
         try:
             self.remove_all()
         finally:
+            self.forget_all()
             if thread is not None and thread is not threading.current_thread():
                 thread.join()
 
-    def _watch_at(self, connection: Connection, token: str, watch: Watch) -> None:
-        connection.listen(token, self._listener)
+    def _watch_at(self, connection: Connection, listener: Listener, token: str, watch: Watch) -> None:
+        connection.listen(token, listener)
         connection.run(_operations.watch(watch.path, token, watch.depth), 0, self._store.timeout)
 
     def _connect(self) -> Connection:
         """The connection on which all watches are, made anew if the store says so."""
         if self._connection is None or self._connection.failure is not None:
-            connection = self._store._connected()
-            self._listener = Listener()
+            connection, listener = self._store._connected(), Listener()
             for token, watch in list(self._watches.items()):
                 try:
-                    self._watch_at(connection, token, watch)
-                except ConnectionLost:
-                    raise
+                    self._watch_at(connection, listener, token, watch)
                 except XenstoreException as error:
+                    if not _operations.is_final(error):
+                        raise
                     log.error("the watch of %s could not be restored: %s", watch.path, error)
                     connection.ignore(token)
                     del self._watches[token]
-            self._connection = connection
+            self._connection, self._listener = connection, listener
         return self._connection
 
     def _forget(self, token: str) -> None:
@@ -124,9 +125,12 @@ class Watcher:
         self._watches.pop(token, None)
         if self._connection is not None:
             self._connection.ignore(token)
-            if not self._watches:
-                self._connection.stop(self._listener)
-                self._connection = self._thread = None
+            self._end_thread_if_idle()
+
+    def _end_thread_if_idle(self) -> None:
+        if not self._watches and self._connection is not None:
+            self._connection.stop(self._listener)
+            self._connection = self._thread = None
 
     # The thread.
 
@@ -162,8 +166,10 @@ class Watcher:
                         self._forget(token)
                     return None
                 try:
-                    return self._connect(), self._listener
-                except ConnectionLost:
+                    connection = self._connect()
+                    self._end_thread_if_idle()
+                    return connection, self._listener
+                except XenstoreException:
                     pass
             listener.sleep(delay)
             delay = min(2 * delay, RETRY_MOST)

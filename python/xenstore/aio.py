@@ -156,7 +156,7 @@ class Xenstore(Operations):
             try:
                 await self._connected()
                 return
-            except ConnectionLost:
+            except XenstoreException:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_MOST)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import threading
+import time
 from collections.abc import Iterable
 
 import pytest
-from xenstore import ConnectionLost, Xenstore, aio
+from xenstore import ConnectionLost, Timeout, Xenstore, aio
 
 from xenstore_daemon import TIMEOUT, Daemon
 from xenstore_fake import READ, WATCH, Asked, event, fake_store
@@ -114,6 +116,32 @@ def test_a_watch_that_is_refused_the_second_time(caplog: pytest.LogCaptureFixtur
                 pass
         assert "the watch of /a could not be restored: EACCES" in caplog.text
         assert store._watcher is not None and token not in store._watcher._watches
+
+
+def test_without_any_watch_left_the_thread_ends() -> None:
+    """All are refused the second time; or the store answers nothing, and they are ended while it tries."""
+
+    def refuse(asked: Asked) -> Iterable[bytes | None]:
+        return [asked.answer() if len(fake.connections) == 1 else asked.error("EACCES")]
+
+    def keep_silent(asked: Asked) -> Iterable[bytes | None]:
+        return [asked.answer()] if len(fake.connections) == 1 else []
+
+    for answers in (refuse, keep_silent):
+        with fake_store(answers) as fake, Xenstore(str(fake.socket), reconnect=True, timeout=0.1) as store:
+            store.watch("/a", print)
+            [thread] = [thread for thread in threading.enumerate() if thread.name == "xenstore watches"]
+            fake.hang_up()
+            if answers is keep_silent:
+                while len(fake.connections) == 1:
+                    time.sleep(0.001)
+                try:
+                    store.watch_stop()
+                except Timeout:
+                    pass
+            thread.join(TIMEOUT)
+            assert not thread.is_alive()
+            store.watch_stop()
 
 
 def test_aio_connects_again_and_restores_watches(xenstored: Daemon) -> None:
