@@ -22,11 +22,15 @@ from .message import Message
 from .models import ErrorInfo, ErrorResponse, Greeting, QMPGreeting
 from .protocol import AsyncProtocol, Runstate
 from .qmp_client import QMPClient
+from .reconnect import ReconnectingClient
+from .server import CommandError, QMPServer
 from .stream import SocketAddrT
+from .sync import SyncListener, SyncQMPClient
 
 __all__ = [
     "AsyncProtocol",
     "BadReplyError",
+    "CommandError",
     "ConnectError",
     "DeserializationError",
     "ErrorInfo",
@@ -45,9 +49,13 @@ __all__ = [
     "QMPClient",
     "QMPError",
     "QMPGreeting",
+    "QMPServer",
+    "ReconnectingClient",
     "Runstate",
     "ServerParseError",
     "SocketAddrT",
     "StateError",
+    "SyncListener",
+    "SyncQMPClient",
     "UnexpectedTypeError",
 ]

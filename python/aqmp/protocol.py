@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from functools import partial
 from ssl import SSLContext
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from . import stream
 from .error import ConnectError, DeserializationError, StateError
-from .stream import SocketAddrT, Streams
+from .stream import Descriptor, SocketAddrT, Streams
 
 T = TypeVar("T")
 
@@ -55,9 +55,10 @@ class AsyncProtocol(Generic[T]):
         self._listener_ssl: SSLContext | None = None
         self._opening: asyncio.Timeout | None = None
         self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._error: Exception | None = None
         # One connection's own, see _open.
-        self._outgoing: asyncio.Queue[bytes | None]
+        self._outgoing: asyncio.Queue[bytes | Descriptor | None]
         self._lines: deque[bytes]
         self._partial: list[bytes]
         self._size: int
@@ -105,11 +106,8 @@ class AsyncProtocol(Generic[T]):
     async def accept(self, *, timeout: float | None = None) -> None:
         """Wait for a peer, and stop listening once it is there. Raises what connect() does."""
         self._require(Runstate.IDLE, "accept")
-        if self._listener is None:
-            raise StateError("accept: call start_server first", self._runstate, Runstate.IDLE)
-        streams = partial(stream.accept, self._listener, self._listener_ssl)
         try:
-            await self._open(streams, timeout, "no peer came")
+            await self._accept(timeout)
         finally:
             self._stop_listening()
 
@@ -158,8 +156,9 @@ class AsyncProtocol(Generic[T]):
         """Do what a message that came asks for. A ProtocolError ends the connection."""
         raise NotImplementedError
 
-    def _cleanup(self) -> None:
-        """Let go of what belonged to the connection; `_error` is what ended it."""
+    def _cleanup(self, lost: bool) -> None:
+        """Let go of what belonged to the connection. `_error` is what ended it, and `lost` tells that nobody here did.
+        """
 
     def _cb_inbound(self, msg: T) -> T:
         """See, or replace, a message that came."""
@@ -211,6 +210,13 @@ class AsyncProtocol(Generic[T]):
         self._writer.write(self._do_send(self._cb_outbound(msg)))
         await self._writer.drain()
 
+    def _spawn(self, coroutine: Coroutine[object, object, None], role: str) -> asyncio.Task[None]:
+        """Run a task that ends with the connection at the latest."""
+        task = asyncio.create_task(coroutine, name=f"{self!r} {role}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     def _require(self, state: Runstate, call: str) -> None:
         if self._runstate is not state:
             raise StateError(f"{call}: the connection is {self._runstate.name}, and would have to be {state.name}",
@@ -258,14 +264,22 @@ class AsyncProtocol(Generic[T]):
         self._task = asyncio.create_task(self._run(), name=f"{self!r} supervisor")
         self._set_state(Runstate.RUNNING)
 
+    async def _accept(self, timeout: float | None) -> None:
+        if self._listener is None:
+            raise StateError("accept: call start_server first", self._runstate, Runstate.IDLE)
+        await self._open(partial(stream.accept, self._listener, self._listener_ssl), timeout, "no peer came")
+
     async def _run(self) -> None:
-        """The task of a connection: it starts the reading and the writing one, and gathers them."""
-        tasks = [asyncio.create_task(self._read(), name=f"{self!r} reader"),
-                 asyncio.create_task(self._write(), name=f"{self!r} writer")]
+        """The task of a connection: it starts the reading and the writing one, and gathers them and all others."""
+        tasks = [self._spawn(self._read(), "reader"), self._spawn(self._write(), "writer")]
+        lost = False
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # The writing task ends by itself for disconnect() alone.
+            lost = tasks[1] not in done or tasks[1].exception() is not None
         finally:
             self._set_state(Runstate.DISCONNECTING)
+            tasks += self._tasks.difference(tasks)
             for task in tasks:
                 task.cancel()
             try:
@@ -276,8 +290,11 @@ class AsyncProtocol(Generic[T]):
                     await self._close()
             finally:
                 self._writer.transport.abort()
+                while not self._outgoing.empty():
+                    if isinstance(item := self._outgoing.get_nowait(), Descriptor):
+                        item.close()
                 self._task = None
-                self._cleanup()
+                self._cleanup(lost)
                 self._set_state(Runstate.IDLE)
 
     async def _read(self) -> None:
@@ -288,9 +305,15 @@ class AsyncProtocol(Generic[T]):
             self.logger.debug("the peer hung up")
 
     async def _write(self) -> None:
-        while (data := await self._outgoing.get()) is not None:
-            self._writer.write(data)
-            await self._writer.drain()
+        while (item := await self._outgoing.get()) is not None:
+            if isinstance(item, bytes):
+                self._writer.write(item)
+                await self._writer.drain()
+            else:
+                try:
+                    await item.send()
+                finally:
+                    item.close()
 
     async def _close(self) -> None:
         """Say goodbye, which takes a moment under TLS."""

@@ -23,6 +23,7 @@ from .events import Events
 from .message import Message
 from .models import ErrorResponse, Greeting
 from .protocol import LIMIT, AsyncProtocol, Runstate
+from .stream import Descriptor
 
 
 class _Pending:
@@ -98,7 +99,7 @@ class QMPClient(AsyncProtocol[Message], Events):
         raise ExecuteError(response, msg, reply)
 
     async def _exchange(self, msg: Message, assign_id: bool, timeout: float | None) -> Message:
-        self._require(Runstate.RUNNING, _command(msg))
+        self._require(Runstate.RUNNING, command_name(msg))
         if assign_id and "id" not in msg:
             self._number += 1
             msg["id"] = f"aqmp#{self._number}"
@@ -121,11 +122,20 @@ class QMPClient(AsyncProtocol[Message], Events):
             async with asyncio.timeout(timeout):
                 return await pending.future
         except TimeoutError as error:
-            raise ExecTimeoutError(f"{_command(msg)}: no reply within {timeout:g} s") from error
+            raise ExecTimeoutError(f"{command_name(msg)}: no reply within {timeout:g} s") from error
         finally:
             # Without an id it stays in its place: a reply that comes late is for it, and for nobody else.
             if key is not None:
                 self._pending.pop(key, None)
+
+    def send_fd_scm(self, fd: int) -> None:
+        """Send a duplicate of a file descriptor, for the command `getfd` or `add-fd` that comes next.
+
+        Raises StateError unless RUNNING; ValueError unless it goes over a UNIX socket without TLS; OSError if `fd` is
+        no file descriptor.
+        """
+        self._require(Runstate.RUNNING, "send_fd_scm")
+        self._outgoing.put_nowait(Descriptor(fd, self._writer))
 
     def _on_message(self, msg: Message) -> None:
         if "event" in msg:
@@ -196,15 +206,19 @@ class QMPClient(AsyncProtocol[Message], Events):
         if "return" not in reply:
             raise BadReplyError("the reply has neither a return nor an error", reply, msg)
 
-    def _cleanup(self) -> None:
+    def _cleanup(self, lost: bool) -> None:
+        self._interrupt()
+        self._set_ended(True)
+
+    def _interrupt(self) -> None:
+        """Fail the commands whose replies will not come."""
         for pending in [*self._pending.values(), *self._unnamed]:
             if not pending.future.done():
-                error = ExecInterruptedError(f"{_command(pending.sent)}: the connection ended before the reply came")
+                error = ExecInterruptedError(f"{command_name(pending.sent)}: the connection ended before the reply came")
                 error.__cause__ = self._error
                 pending.future.set_exception(error)
         self._pending.clear()
         self._unnamed.clear()
-        self._set_ended(True)
 
 
 def _key(identifier: object) -> object:
@@ -212,6 +226,6 @@ def _key(identifier: object) -> object:
     return identifier if type(identifier) is str else ("json", json.dumps(identifier, sort_keys=True))
 
 
-def _command(msg: Message) -> str:
+def command_name(msg: Message) -> str:
     """What a message is called in an error."""
     return str(msg.get("execute", msg.get("exec-oob", "a message without a command")))

@@ -126,6 +126,37 @@ async def accept(listener: socket.socket, ssl: SSLContext | None) -> Streams:
     return reader, _writer(transport, protocol, reader)
 
 
+class Descriptor:
+    """A duplicate of a file descriptor, on its way to the peer of a UNIX socket."""
+
+    def __init__(self, fd: int, writer: asyncio.StreamWriter) -> None:
+        """Raises ValueError unless it is a plain UNIX socket, OSError unless `fd` is a file descriptor."""
+        self._over: socket.socket = writer.get_extra_info("socket")
+        if self._over.family != socket.AF_UNIX or writer.get_extra_info("sslcontext") is not None:
+            raise ValueError("a file descriptor can be sent over a UNIX socket without TLS only")
+        self._fd = os.dup(fd)
+
+    async def send(self) -> None:
+        """Send it, with the one byte that it needs: a space, which means nothing in JSON. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        # asyncio's own socket object neither sends descriptors nor lets others wait for it.
+        with socket.socket(fileno=os.dup(self._over.fileno())) as sock:
+            while True:
+                try:
+                    socket.send_fds(sock, [b" "], [self._fd])
+                    return
+                except BlockingIOError:
+                    writable = loop.create_future()
+                    loop.add_writer(sock, writable.set_result, None)
+                    try:
+                        await writable
+                    finally:
+                        loop.remove_writer(sock)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 def close(listener: socket.socket) -> None:
     """Stop listening, and remove the path."""
     path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
