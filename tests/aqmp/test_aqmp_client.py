@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""QMPClient with real monitors: commands, replies, errors, and the ways to get a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aqmp import (
+    ConnectError,
+    DeserializationError,
+    ExecInterruptedError,
+    ExecuteError,
+    Message,
+    QMPClient,
+    Runstate,
+    StateError,
+)
+from aqmp_loop import run
+from aqmp_real import MACHINE, NO_MACHINE, STORAGE_DAEMON, Monitor, free_port
+
+Start = Callable[..., Monitor]
+
+
+@pytest.mark.parametrize("command", [STORAGE_DAEMON, NO_MACHINE, [*MACHINE, "-S"], MACHINE],
+                         ids=["storage-daemon", "no machine", "machine -S", "running machine"])
+def test_a_session(start: Start, command: list[str]) -> None:
+    monitor = start(command)
+
+    async def session() -> None:
+        client = QMPClient("test")
+        assert client.runstate is Runstate.IDLE and client.greeting is None
+        await client.connect(monitor.socket)
+        assert client.runstate is Runstate.RUNNING
+        assert client.greeting is not None and client.greeting.QMP.capabilities == ["oob"]
+        assert await client.execute("query-version") == client.greeting.QMP.version
+        commands = await client.execute("query-commands")
+        assert isinstance(commands, list) and {"name": "quit"} in commands
+        assert await client.execute("quit") == {}
+        while client.runstate is not Runstate.IDLE:
+            await client.runstate_changed()
+        await client.disconnect()
+
+    run(session())
+    assert monitor.process.wait(60) == 0
+
+
+def test_an_error_is_an_exception_that_has_it_all(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(storage_daemon.socket)
+        with pytest.raises(ExecuteError, match="^The command nope has not been found$") as info:
+            await client.execute("nope", {"a": 1})
+        assert info.value.error_class == "CommandNotFound"
+        assert info.value.sent["execute"] == "nope" and info.value.sent["arguments"] == {"a": 1}
+        assert info.value.received["id"] == info.value.sent["id"]
+        assert info.value.error.desc == str(info.value)
+        with pytest.raises(ExecuteError, match="Parameter 'id' is missing") as info:
+            await client.execute("block-export-del", {})
+        assert info.value.error_class == "GenericError"
+        await client.disconnect()
+
+    run(session())
+
+
+def test_commands_with_ids_of_ones_own_or_none(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(storage_daemon.socket)
+        nope = {"class": "CommandNotFound", "desc": "The command nope has not been found"}
+        for identifier in ("x", 1, True, None, [1, {"a": 2}], 1.5):
+            assert await client._raw({"execute": "nope", "id": identifier}) == {"id": identifier, "error": nope}
+        assert await client._raw({"execute": "nope"}, assign_id=False) == {"error": nope}
+        reply = await client._raw(b'{"execute": "nope"}')
+        assert reply["error"] == nope and isinstance(reply["id"], str)
+        assert await client.execute_msg(Message({"execute": "query-commands", "id": 7})) != []
+        # 1 and true are two ids, though Python has them equal.
+        both = await asyncio.gather(client._raw({"execute": "nope", "id": 1}), client._raw({"execute": "n", "id": True}))
+        assert [reply["id"] is True for reply in both] == [False, True]
+        await client.disconnect()
+
+    run(session())
+
+
+def test_an_id_in_use_is_refused(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(storage_daemon.socket)
+        first = asyncio.create_task(client._raw({"execute": "query-commands", "id": "x"}))
+        await asyncio.sleep(0)
+        with pytest.raises(ValueError, match="the id 'x' is in use"):
+            await client._raw({"execute": "query-commands", "id": "x"})
+        with pytest.raises(ValueError, match="an out-of-band command needs an id"):
+            await client._raw({"exec-oob": "query-commands"}, assign_id=False)
+        assert "return" in await first
+        await client.disconnect()
+
+    run(session())
+
+
+def test_many_commands_at_once(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(storage_daemon.socket)
+        replies = await asyncio.gather(*(client._raw({"execute": "nope", "id": n}) for n in range(500)))
+        assert [reply["id"] for reply in replies] == list(range(500))
+        await client.disconnect()
+
+    run(session())
+
+
+def test_a_big_reply_and_a_bigger_command(no_machine: Monitor) -> None:
+    """query-qmp-schema answers 200 kB on one line; asyncio's readline has a limit of 64 KiB."""
+
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(no_machine.socket)
+        schema = await client.execute("query-qmp-schema")
+        assert isinstance(schema, list) and len(schema) > 500
+        identifier = "x" * 3_000_000
+        assert (await client._raw({"execute": "query-version", "id": identifier}))["id"] == identifier
+        await client.disconnect()
+
+    run(session())
+
+
+def test_the_limit(no_machine: Monitor) -> None:
+    async def session() -> None:
+        client = QMPClient(limit=100_000)
+        await client.connect(no_machine.socket)
+        with pytest.raises(ExecInterruptedError) as info:
+            await client.execute("query-qmp-schema")
+        assert isinstance(info.value.__cause__, DeserializationError)
+        with pytest.raises(DeserializationError, match="a message is longer than the limit of 100000 bytes"):
+            await client.disconnect()
+        await client.disconnect()
+
+    run(session())
+
+
+def test_what_json_does_not_have_fails_in_the_caller_alone(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(storage_daemon.socket)
+        for wrong, error in ((object(), TypeError), (float("nan"), ValueError), ({1: {2: b"x"}}, TypeError)):
+            with pytest.raises(error):
+                await client.execute("x", {"a": wrong})
+        assert await client.execute("query-commands")
+        await client.disconnect()
+
+    run(session())
+
+
+def test_a_monitor_that_prints_prettily(start: Start) -> None:
+    monitor = start(NO_MACHINE, pretty=True)
+
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(monitor.socket)
+        assert await client.execute("query-version") == client.greeting.QMP.version  # type: ignore[union-attr]
+        with client.listener("STOP") as listener:
+            await client.execute("cont")
+            await client.execute("stop")
+            assert (await listener.get())["event"] == "STOP"
+        await client.disconnect()
+
+    run(session())
+
+
+def test_out_of_band(machine: Monitor) -> None:
+    """The daemon has no such command; migrate-pause fails for a reason of its own, which it says out of band."""
+
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(machine.socket)
+        with pytest.raises(ExecuteError, match="migrate-pause"):
+            await client.execute("migrate-pause", oob=True)
+        with pytest.raises(ExecuteError, match="The command query-status does not support OOB"):
+            await client.execute("query-status", oob=True)
+        await client.disconnect()
+
+    run(session())
+
+
+def test_without_a_connection(folder: Path) -> None:
+    async def session() -> None:
+        client = QMPClient()
+        with pytest.raises(StateError, match="query-status: the connection is IDLE, and would have to be RUNNING") as e:
+            await client.execute("query-status")
+        assert (e.value.state, e.value.required) == (Runstate.IDLE, Runstate.RUNNING)
+        with pytest.raises(StateError):
+            client.send_fd_scm(0)
+        with pytest.raises(StateError, match="call start_server first"):
+            await client.accept()
+        await client.disconnect()
+        with pytest.raises(ConnectError, match="cannot connect to .*/none: .*No such file") as info:
+            await client.connect(str(folder / "none"))
+        assert isinstance(info.value.exc, FileNotFoundError)
+        with pytest.raises(ConnectError, match="cannot connect to 127.0.0.1:1: "):
+            await client.connect(("127.0.0.1", 1))
+        with pytest.raises(ConnectError, match="cannot listen on /nowhere/x: "):
+            await client.start_server("/nowhere/x")
+        assert client.runstate is Runstate.IDLE
+
+    run(session())
+
+
+def test_connected_already(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(storage_daemon.socket)
+        with pytest.raises(StateError):
+            await client.connect(storage_daemon.socket)
+        with pytest.raises(StateError):
+            await client.start_server(storage_daemon.socket + "2")
+        await client.disconnect()
+        # And once more.
+        await client.connect(storage_daemon.socket)
+        assert await client.execute("query-commands")
+        await client.disconnect()
+
+    run(session())
+
+
+def test_it_is_made_without_an_event_loop_and_used_in_several(storage_daemon: Monitor) -> None:
+    client = QMPClient()
+
+    async def session() -> None:
+        await client.connect(storage_daemon.socket)
+        assert await client.execute("query-commands")
+        await client.disconnect()
+
+    run(session())
+    run(session())
+
+
+# A monitor serves one client at a time.
+
+def test_a_second_client_is_told_so_in_time(storage_daemon: Monitor) -> None:
+    """QEMU's queue holds two that wait; the next cannot even connect, which asyncio takes for a connection."""
+
+    async def session() -> None:
+        first = QMPClient()
+        await first.connect(storage_daemon.socket)
+        waiting = [QMPClient() for _ in range(5)]
+        results = await asyncio.gather(*(client.connect(storage_daemon.socket, timeout=0.5) for client in waiting),
+                                       return_exceptions=True)
+        for result in results:
+            assert isinstance(result, ConnectError) and isinstance(result.exc, TimeoutError)
+            assert "within 0.5 s (a monitor serves one client at a time)" in str(result)
+        assert {"no session", "no connection"} == {str(result).split(": ")[1].split(" within")[0] for result in results}
+        await first.disconnect()
+        await waiting[0].connect(storage_daemon.socket)
+        await waiting[0].disconnect()
+
+    run(session())
+
+
+def test_a_client_that_waits_gets_its_turn(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        first, *others = (QMPClient() for _ in range(5))
+        await first.connect(storage_daemon.socket)
+
+        async def one(client: QMPClient) -> None:
+            await client.connect(storage_daemon.socket)
+            await client.execute("query-commands")
+            await client.disconnect()
+
+        async with asyncio.TaskGroup() as group:
+            for client in others:
+                group.create_task(one(client))
+            await asyncio.sleep(0.2)
+            await first.disconnect()
+
+    run(session())
+
+
+# The ways to get a connection.
+
+def test_tcp(start: Start) -> None:
+    port = free_port()
+    monitor = start(STORAGE_DAEMON, chardev=f"host=127.0.0.1,port={port},server=on,wait=off")
+
+    async def session() -> None:
+        client = QMPClient()
+        while True:
+            try:
+                await client.connect(("localhost", port))
+                break
+            except ConnectError:
+                assert monitor.process.poll() is None
+                await asyncio.sleep(0.01)
+        assert await client.execute("query-commands")
+        with pytest.raises(ValueError, match="over a UNIX socket without TLS only"):
+            client.send_fd_scm(0)
+        await client.disconnect()
+
+    run(session())
+
+
+def test_a_socket(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        for method in ("connect", "open_with_socket"):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(storage_daemon.socket)
+            client = QMPClient()
+            await getattr(client, method)(sock)
+            assert await client.execute("query-commands")
+            await client.disconnect()
+            assert sock.fileno() == -1
+
+    run(session())
+
+
+@pytest.mark.parametrize("where", ["path", "port"])
+def test_a_monitor_that_connects_to_us(start: Start, folder: Path, where: str) -> None:
+    port = free_port()
+    address: str | tuple[str, int] = str(folder / "ours") if where == "path" else ("127.0.0.1", port)
+    chardev = f"path={folder}/ours" if where == "path" else f"host=127.0.0.1,port={port}"
+
+    async def session() -> None:
+        client = QMPClient()
+        for _ in range(2):
+            await client.start_server(address)
+            with pytest.raises(StateError):
+                await client.start_server(address)
+            monitor = start(STORAGE_DAEMON, chardev=chardev)
+            await client.accept(timeout=60)
+            assert not (folder / "ours").exists()
+            assert await client.execute("query-commands")
+            await client.execute("quit")
+            monitor.process.wait(60)
+            await client.disconnect()
+        with pytest.raises(ConnectError, match="no peer came: no connection within 0.1 s"):
+            await client.start_server_and_accept(address, timeout=0.1)
+        assert not (folder / "ours").exists()
+
+    run(session())
+
+
+def test_a_path_that_is_in_use_is_left_alone_and_a_stale_one_replaced(storage_daemon: Monitor, folder: Path) -> None:
+    async def session() -> None:
+        client = QMPClient()
+        with pytest.raises(ConnectError, match="in use"):
+            await client.start_server(storage_daemon.socket)
+        await client.connect(storage_daemon.socket)
+        await client.disconnect()
+        stale = str(folder / "stale")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(stale)
+        await client.start_server(stale)
+        await client.disconnect()
+        assert not os.path.exists(stale)
+
+    run(session())
+
+
+def test_tls_with_a_real_monitor(start: Start, certificate: Path, client_context: ssl.SSLContext) -> None:
+    port = free_port()
+    monitor = start(["qemu-storage-daemon", "--object",
+                     f"tls-creds-x509,id=tls0,endpoint=server,dir={certificate},verify-peer=off",
+                     "--chardev", "{chardev}", "--monitor", "chardev=monitor"],
+                    chardev=f"host=127.0.0.1,port={port},server=on,wait=off,tls-creds=tls0")
+
+    async def session() -> None:
+        client = QMPClient()
+        while True:
+            try:
+                await client.connect(("localhost", port), client_context)
+                break
+            except ConnectError as error:
+                assert isinstance(error.exc, ConnectionRefusedError), error
+                assert monitor.process.poll() is None
+                await asyncio.sleep(0.01)
+        assert await client.execute("query-commands")
+        with pytest.raises(ValueError, match="without TLS"):
+            client.send_fd_scm(0)
+        await client.disconnect()
+        with pytest.raises(ConnectError, match="certificate verify failed"):
+            await client.connect(("localhost", port), ssl.create_default_context())
+
+    run(session())
+
+
+# File descriptors.
+
+def test_a_file_descriptor(machine: Monitor, folder: Path) -> None:
+    """The descriptor that QEMU got is a device's file; it comes in its place among commands of any size."""
+    (folder / "disk").write_bytes(b"the disk" + bytes(504))
+
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(machine.socket)
+        with (folder / "disk").open("rb") as disk:
+            big = asyncio.create_task(client._raw({"execute": "query-status", "id": "x" * 3_000_000}))
+            await asyncio.sleep(0)
+            client.send_fd_scm(disk.fileno())
+        added = await client.execute("add-fd", {"fdset-id": 1})
+        assert isinstance(added, dict) and added["fdset-id"] == 1
+        assert "return" in await big
+        path = f"/proc/{machine.process.pid}/fd/{added['fd']}"
+        assert os.readlink(path) == str(folder / "disk")
+        with pytest.raises(OSError):
+            client.send_fd_scm(123456)
+        client.send_fd_scm(0)
+        await client.disconnect()
+
+    run(session())
+
+
+def test_no_descriptor_is_left(storage_daemon: Monitor) -> None:
+    async def session() -> None:
+        before = sorted(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            client = QMPClient()
+            await client.connect(storage_daemon.socket)
+            client.send_fd_scm(0)
+            await client.disconnect()
+            with pytest.raises(ConnectError):
+                await client.connect("/nowhere")
+        await asyncio.sleep(0)
+        assert sorted(os.listdir("/proc/self/fd")) == before
+
+    run(session())
