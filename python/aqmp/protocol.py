@@ -207,8 +207,11 @@ class AsyncProtocol(Generic[T]):
 
     async def _send_now(self, msg: T) -> None:
         """Send a message while there is no writing task yet."""
-        self._writer.write(self._do_send(self._cb_outbound(msg)))
+        self._put(self._do_send(self._cb_outbound(msg)))
         await self._writer.drain()
+
+    def _put(self, data: bytes) -> None:
+        self._writer.write(data)
 
     def _spawn(self, coroutine: Coroutine[object, object, None], role: str) -> asyncio.Task[None]:
         """Run a task that ends with the connection at the latest."""
@@ -307,7 +310,7 @@ class AsyncProtocol(Generic[T]):
     async def _write(self) -> None:
         while (item := await self._outgoing.get()) is not None:
             if isinstance(item, bytes):
-                self._writer.write(item)
+                self._put(item)
                 await self._writer.drain()
             else:
                 try:
