@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 30.0  # seconds
 LIMIT = 1 << 28  # bytes; a peer that sends more in one message is broken, or wants our memory
+_HANG_UP = (ConnectionResetError, BrokenPipeError)
 _FLUSH_TIMEOUT = 2.0  # seconds; how long disconnect() waits for a peer that does not read
 
 
@@ -120,7 +121,7 @@ class AsyncProtocol(Generic[T]):
     async def disconnect(self) -> None:
         """End the connection and wait for its tasks; what was sent before goes out first.
 
-        Raises, once, the exception that ended the connection before: an OSError, or a ProtocolError. That the peer
+        Raises, once, the exception that ended the connection before: a ProtocolError, or an OSError. That the peer
         hung up between two messages is none. Without a connection it does nothing else.
         """
         self._stop_listening()
@@ -175,7 +176,7 @@ class AsyncProtocol(Generic[T]):
     async def _readline(self) -> bytes:
         """Read a line of any length up to the limit, without its end. Raises EOFError, DeserializationError."""
         while not self._lines:
-            chunk = await self._reader.read(stream.CHUNK)
+            chunk = await self._read_some()
             if not chunk:
                 if self._size:
                     raise DeserializationError("the connection ended within a message", b"".join(self._partial))
@@ -194,6 +195,13 @@ class AsyncProtocol(Generic[T]):
         if self.limit is not None and len(line) > self.limit:
             raise self._too_long(line)
         return line
+
+    async def _read_some(self) -> bytes:
+        """What has come; nothing at the end. That the peer left something of ours unread makes no difference."""
+        try:
+            return await self._reader.read(stream.CHUNK)
+        except _HANG_UP:
+            return b""
 
     def _too_long(self, raw: bytes) -> DeserializationError:
         return DeserializationError(f"a message is longer than the limit of {self.limit} bytes", raw)
@@ -308,6 +316,13 @@ class AsyncProtocol(Generic[T]):
             self.logger.debug("the peer hung up")
 
     async def _write(self) -> None:
+        try:
+            await self._write_all()
+        except _HANG_UP:
+            # The reading task sees it too, after what came before.
+            await asyncio.Event().wait()
+
+    async def _write_all(self) -> None:
         while (item := await self._outgoing.get()) is not None:
             if isinstance(item, bytes):
                 self._put(item)

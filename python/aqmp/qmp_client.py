@@ -184,7 +184,7 @@ class QMPClient(AsyncProtocol[Message], Events):
         if self.negotiate:
             try:
                 await self._negotiate()
-            except (EOFError, QMPError, OSError) as error:
+            except (EOFError, QMPError, OSError, ValueError, TypeError) as error:
                 raise NegotiationError("the negotiation failed", error) from error
 
     async def _get_greeting(self) -> Greeting:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from ssl import SSLContext
 from typing import TypeVar
 
-from . import qemu_json, stream
+from . import qemu_json
 from .error import ConnectError
 from .message import Message
 from .protocol import AsyncProtocol, Runstate
@@ -137,7 +137,7 @@ class QMPServer(AsyncProtocol[Message]):
                 self._room.clear()
                 await self._room.wait()
             while not self._values:
-                data = await self._reader.read(stream.CHUNK)
+                data = await self._read_some()
                 if not data:
                     raise EOFError
                 self._values.extend(self._input.feed(data))
