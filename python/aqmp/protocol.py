@@ -63,6 +63,7 @@ class AsyncProtocol(Generic[T]):
         self._lines: deque[bytes]
         self._partial: list[bytes]
         self._size: int
+        self._lost: bool
 
     def __repr__(self) -> str:
         name = f" name={self.name!r}" if self.name else ""
@@ -258,7 +259,7 @@ class AsyncProtocol(Generic[T]):
                 await self._establish_session()
         except BaseException as error:
             if writer is not None:
-                writer.transport.abort()
+                stream.abort(writer)
             stopped = self._opening is not None and self._opening.when() == 0
             self._opening = None
             self._set_state(Runstate.IDLE)
@@ -272,8 +273,10 @@ class AsyncProtocol(Generic[T]):
                 raise ConnectError(failure, error) from error
             raise
         self._opening = None
-        self._task = asyncio.create_task(self._run(), name=f"{self!r} supervisor")
+        self._lost = False
         self._set_state(Runstate.RUNNING)
+        self._task = asyncio.create_task(self._run(), name=f"{self!r} supervisor")
+        self._task.add_done_callback(self._finish)
 
     async def _accept(self, timeout: float | None) -> None:
         if self._listener is None:
@@ -283,30 +286,30 @@ class AsyncProtocol(Generic[T]):
     async def _run(self) -> None:
         """The task of a connection: it starts the reading and the writing one, and gathers them and all others."""
         tasks = [self._spawn(self._read(), "reader"), self._spawn(self._write(), "writer")]
-        lost = False
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             # The writing task ends by itself for disconnect() alone.
-            lost = tasks[1] not in done or tasks[1].exception() is not None
+            self._lost = tasks[1] not in done or tasks[1].exception() is not None
         finally:
             self._set_state(Runstate.DISCONNECTING)
             tasks += self._tasks.difference(tasks)
             for task in tasks:
                 task.cancel()
-            try:
-                results = await asyncio.gather(*tasks, return_exceptions=True)
-                errors = [e for e in results if isinstance(e, Exception)]
-                self._error = errors[0] if errors else None
-                if not errors:
-                    await self._close()
-            finally:
-                self._writer.transport.abort()
-                while not self._outgoing.empty():
-                    if isinstance(item := self._outgoing.get_nowait(), Descriptor):
-                        item.close()
-                self._task = None
-                self._cleanup(lost)
-                self._set_state(Runstate.IDLE)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            errors = [e for e in results if isinstance(e, Exception)]
+            self._error = errors[0] if errors else None
+            if not errors:
+                await self._close()
+
+    def _finish(self, _: asyncio.Task[None]) -> None:
+        """The end of a connection: what does not wait, and is done even if _run was cancelled at its start."""
+        stream.abort(self._writer)
+        while not self._outgoing.empty():
+            if isinstance(item := self._outgoing.get_nowait(), Descriptor):
+                item.close()
+        self._task = None
+        self._cleanup(self._lost)
+        self._set_state(Runstate.IDLE)
 
     async def _read(self) -> None:
         try:
@@ -339,6 +342,8 @@ class AsyncProtocol(Generic[T]):
         try:
             async with asyncio.timeout(_FLUSH_TIMEOUT):
                 await self._writer.wait_closed()
+        except TimeoutError:
+            self._writer.transport.abort()
         except OSError as error:
             self.logger.debug("closing: %s", error)
 

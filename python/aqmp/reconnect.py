@@ -35,7 +35,7 @@ class ReconnectingClient(QMPClient):
         self.connections = 0
         self._target: _Target | None = None
         self._reconnecting: asyncio.Task[None] | None = None
-        # Set while there is a connection, and once there will be none.
+        # Set while RUNNING, and to tell those who wait that there will be no connection.
         self._settled = asyncio.Event()
 
     async def connect(self, address: SocketAddrT | socket.socket, ssl: SSLContext | None = None, *,
@@ -48,10 +48,10 @@ class ReconnectingClient(QMPClient):
             raise ValueError("expected a path or (host, port), got a socket, which cannot be connected again")
         if self._target is not None:
             raise StateError("connect: the client connects by itself", self.runstate, Runstate.IDLE)
+        self._settled = asyncio.Event()
         await super().connect(address, ssl, timeout=timeout)
         self._target = address, ssl, timeout
-        self._settled = asyncio.Event()
-        self._up()
+        self.connections += 1
 
     async def connected(self) -> int:
         """Wait until there is a connection, and return the how manieth it is. Raises StateError after disconnect()."""
@@ -82,9 +82,12 @@ class ReconnectingClient(QMPClient):
                 timeout -= asyncio.get_running_loop().time() - start
         return await super()._exchange(msg, assign_id, timeout)
 
-    def _up(self) -> None:
-        self.connections += 1
-        self._settled.set()
+    def _set_state(self, state: Runstate) -> None:
+        super()._set_state(state)
+        if state is Runstate.RUNNING:
+            self._settled.set()
+        else:
+            self._settled.clear()
 
     def _cleanup(self, lost: bool) -> None:
         if not lost or self._target is None:
@@ -95,7 +98,6 @@ class ReconnectingClient(QMPClient):
         self.logger.warning("%r lost its connection: %s", self, self._error or "the server hung up")
         self._interrupt()
         self._error = None
-        self._settled.clear()
         self._reconnecting = asyncio.create_task(self._reconnect(*self._target), name=f"{self!r} reconnecting")
 
     async def _reconnect(self, address: SocketAddrT, ssl: SSLContext | None, timeout: float | None) -> None:
@@ -108,5 +110,5 @@ class ReconnectingClient(QMPClient):
                 self.logger.info("%s", error)
                 delay = min(2 * delay, self.longest_delay)
             else:
-                self._up()
+                self.connections += 1
                 return

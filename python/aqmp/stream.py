@@ -157,6 +157,13 @@ class Descriptor:
         os.close(self._fd)
 
 
+def abort(writer: asyncio.StreamWriter) -> None:
+    """Close at once, unless it is closed or about to be."""
+    # asyncio's TLS cannot be told twice.
+    if not writer.transport.is_closing():
+        writer.transport.abort()
+
+
 def close(listener: socket.socket) -> None:
     """Stop listening, and remove the path."""
     path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
