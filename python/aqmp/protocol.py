@@ -342,8 +342,10 @@ class AsyncProtocol(Generic[T]):
         try:
             async with asyncio.timeout(_FLUSH_TIMEOUT):
                 await self._writer.wait_closed()
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             self._writer.transport.abort()
+            if isinstance(error, asyncio.CancelledError):
+                raise
         except OSError as error:
             self.logger.debug("closing: %s", error)
 

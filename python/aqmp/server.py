@@ -25,7 +25,7 @@ _COMMANDS_LIMIT = 8
 _EVENTS_LIMIT = 10_000
 _PAUSE = 0.1  # seconds; after a client that could not be taken
 
-_VERSION = {"qemu": {"major": 0, "minor": 0, "micro": 0}, "package": "aqmp"}
+_VERSION: dict[str, object] = {"qemu": {"major": 0, "minor": 0, "micro": 0}, "package": "aqmp"}
 
 
 class CommandError(Exception):

@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aqmp_real import TIMEOUT
 
-Test = Callable[..., Awaitable[None]]
 
+@contextmanager
+def runner() -> Iterator[Callable[[Awaitable[object]], None]]:
+    """A function that runs a coroutine, for TIMEOUT seconds at most; one loop for all calls.
 
-def run(test: Awaitable[None]) -> None:
-    """Run it, for TIMEOUT seconds at most. A task that is left, and anything that asyncio complains of, is a failure."""
+    A task that is left after a call is a failure, and so is anything that asyncio complains of.
+    """
     complaints: list[dict[str, Any]] = []
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: complaints.append(context))
+    async def main(test: Awaitable[object]) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         async with asyncio.timeout(TIMEOUT):
             await test
         # What was cancelled or closed just now gets its turn.
@@ -27,8 +29,16 @@ def run(test: Awaitable[None]) -> None:
             await asyncio.sleep(0)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks were left: {left}"
+        assert not complaints, complaints
 
-    asyncio.run(main())
-    # Exceptions that nobody looked at are complained of when their futures go.
-    gc.collect()
-    assert not complaints, complaints
+    with asyncio.Runner() as loop:
+        yield lambda test: loop.run(main(test))
+        # Exceptions that nobody looked at are complained of when their futures go.
+        gc.collect()
+        assert not complaints, complaints
+
+
+def run(test: Awaitable[object]) -> None:
+    """Run one coroutine so."""
+    with runner() as once:
+        once(test)

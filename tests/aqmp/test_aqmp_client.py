@@ -35,9 +35,9 @@ def test_a_session(start: Start, command: list[str]) -> None:
 
     async def session() -> None:
         client = QMPClient("test")
-        assert client.runstate is Runstate.IDLE and client.greeting is None
+        assert client.runstate.name == "IDLE" and client.greeting is None
         await client.connect(monitor.socket)
-        assert client.runstate is Runstate.RUNNING
+        assert client.runstate.name == "RUNNING"
         assert client.greeting is not None and client.greeting.QMP.capabilities == ["oob"]
         assert await client.execute("query-version") == client.greeting.QMP.version
         commands = await client.execute("query-commands")
@@ -206,7 +206,7 @@ def test_without_a_connection(folder: Path) -> None:
             await client.connect(("127.0.0.1", 1))
         with pytest.raises(ConnectError, match="cannot listen on /nowhere/x: "):
             await client.start_server("/nowhere/x")
-        assert client.runstate is Runstate.IDLE
+        assert client.runstate.name == "IDLE"
 
     run(session())
 

@@ -38,11 +38,11 @@ def no_thread_is_left() -> Iterator[None]:
 
 def test_a_session(storage_daemon: Monitor) -> None:
     with SyncQMPClient() as client:
-        assert client.runstate is Runstate.IDLE and client.greeting is None
+        assert client.runstate.name == "IDLE" and client.greeting is None
         with pytest.raises(StateError):
             client.execute("query-commands")
         client.connect(storage_daemon.socket)
-        assert client.runstate is Runstate.RUNNING and client.greeting is not None
+        assert client.runstate.name == "RUNNING" and client.greeting is not None
         assert client.execute("query-commands")
         assert client.execute_msg(Message({"execute": "query-commands", "id": 1}))
         with pytest.raises(ExecuteError, match="nope has not been found"):
@@ -51,7 +51,7 @@ def test_a_session(storage_daemon: Monitor) -> None:
         with pytest.raises(ConnectError, match="cannot connect to /nowhere"):
             client.connect("/nowhere")
         client.connect(storage_daemon.socket)
-    assert client.runstate is Runstate.IDLE
+    assert client.runstate.name == "IDLE"
     client.close()
     with pytest.raises(RuntimeError, match="the client is closed"):
         client.execute("query-commands")
