@@ -57,19 +57,19 @@ class ExecTimeoutError(ExecInterruptedError, TimeoutError):
 class ExecuteError(QMPError):
     """The server answered a command with an error. str() is its description.
 
-    `error` is the answer's `error` member as an `ErrorInfo`; `sent` and `received` are the two messages.
+    `error` is the answer as an ErrorResponse; `sent` and `received` are the two messages.
     """
 
     def __init__(self, error_response: ErrorResponse, sent: Message, received: Message) -> None:
         super().__init__(error_response.error.desc)
-        self.error = error_response.error
+        self.error = error_response
         self.sent = sent
         self.received = received
 
     @property
     def error_class(self) -> str:
         """QEMU's class of the error: `GenericError`, `CommandNotFound`, `DeviceNotFound` …"""
-        return self.error.class_
+        return self.error.error.class_
 
 
 class ProtocolError(QMPError):

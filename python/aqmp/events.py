@@ -41,6 +41,7 @@ class EventListener:
         self._queue: deque[Message] = deque()
         self._history: deque[Message] = deque(maxlen=history_limit)
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self._is_read = False
         self._ended = False
 
     def __repr__(self) -> str:
@@ -73,7 +74,9 @@ class EventListener:
         self._history.append(event)
         if len(self._queue) == self.queue_limit:
             if not self.dropped:
-                _logger.warning("%r is full: from now on it drops the oldest event for each new one", self)
+                # A queue that nobody reads, such as the client's own may be, is full for no reason to worry.
+                level = logging.WARNING if self._is_read else logging.INFO
+                _logger.log(level, "%r is full: from now on it drops the oldest event for each new one", self)
             self.dropped += 1
             self._queue.popleft()
         self._queue.append(event)
@@ -81,6 +84,7 @@ class EventListener:
 
     async def get(self) -> Message:
         """Take the next event, waiting for it. Raises ListenerError if there is none and none can come any more."""
+        self._is_read = True
         while not self._queue:
             if self._ended:
                 raise ListenerError("no more events: the connection has ended, or the listener was removed")

@@ -44,10 +44,11 @@ class AsyncProtocol(Generic[T]):
     `name` appears in the log; `limit` is the most bytes that a message may have, None for no limit.
     """
 
+    logger = logging.getLogger(__name__)
+
     def __init__(self, name: str | None = None, limit: int | None = LIMIT) -> None:
         self.name = name
         self.limit = limit
-        self.logger = logging.getLogger(__name__)
         if name:
             self.logger = self.logger.getChild(name)
         self._runstate = Runstate.IDLE

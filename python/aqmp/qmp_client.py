@@ -66,7 +66,12 @@ class QMPClient(AsyncProtocol[Message], Events):
         return await self._returned(self.make_execute_msg(cmd, arguments, oob), timeout)
 
     async def execute_msg(self, msg: Message, *, timeout: float | None = None) -> object:
-        """execute(), for a message that is made already. It gets an id if it has none."""
+        """execute(), for a message that is made already. It gets an id if it has none.
+
+        Raises what execute() does; ValueError for an id that is in use, or a message that executes nothing.
+        """
+        if "execute" not in msg and "exec-oob" not in msg:
+            raise ValueError(f"expected a message with 'execute' or 'exec-oob', got {dict(msg)!r}")
         return await self._returned(Message(msg), timeout)
 
     @classmethod

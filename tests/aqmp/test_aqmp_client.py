@@ -60,7 +60,7 @@ def test_an_error_is_an_exception_that_has_it_all(storage_daemon: Monitor) -> No
         assert info.value.error_class == "CommandNotFound"
         assert info.value.sent["execute"] == "nope" and info.value.sent["arguments"] == {"a": 1}
         assert info.value.received["id"] == info.value.sent["id"]
-        assert info.value.error.desc == str(info.value)
+        assert info.value.error.error.desc == str(info.value)
         with pytest.raises(ExecuteError, match="Parameter 'id' is missing") as info:
             await client.execute("block-export-del", {})
         assert info.value.error_class == "GenericError"
@@ -80,6 +80,8 @@ def test_commands_with_ids_of_ones_own_or_none(storage_daemon: Monitor) -> None:
         reply = await client._raw(b'{"execute": "nope"}')
         assert reply["error"] == nope and isinstance(reply["id"], str)
         assert await client.execute_msg(Message({"execute": "query-commands", "id": 7})) != []
+        with pytest.raises(ValueError, match="expected a message with 'execute' or 'exec-oob', got {'id': 7}"):
+            await client.execute_msg(Message({"id": 7}))
         # 1 and true are two ids, though Python has them equal.
         both = await asyncio.gather(client._raw({"execute": "nope", "id": 1}), client._raw({"execute": "n", "id": True}))
         assert [reply["id"] is True for reply in both] == [False, True]

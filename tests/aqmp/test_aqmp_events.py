@@ -52,13 +52,25 @@ def test_a_filter_that_raises_is_in_the_log_and_nowhere_else(caplog: pytest.LogC
 
 def test_queue_and_history_are_bounded_and_count_what_they_drop(caplog: pytest.LogCaptureFixture) -> None:
     listener = EventListener(queue_limit=3, history_limit=5)
-    with caplog.at_level(logging.WARNING, "aqmp"):
+    with caplog.at_level(logging.INFO, "aqmp"):
         for number in range(10):
             listener.put(event(str(number)))
-    assert caplog.text.count("is full") == 1
+    assert [record.levelname for record in caplog.records if "is full" in record.message] == ["INFO"]
     assert (listener.dropped, listener.history_dropped) == (7, 5)
     assert names(list(listener.history)) == ["5", "6", "7", "8", "9"]
     assert names(listener.clear()) == ["7", "8", "9"]
+
+
+def test_a_queue_that_is_read_too_slowly_is_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def session() -> None:
+        listener = EventListener(queue_limit=3)
+        listener.put(event("A"))
+        await listener.get()
+        for _ in range(5):
+            listener.put(event("B"))
+
+    run(session())
+    assert [record.levelname for record in caplog.records if "is full" in record.message] == ["WARNING"]
 
 
 def test_the_default_bounds() -> None:
