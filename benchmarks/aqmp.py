@@ -37,7 +37,8 @@ except ImportError:
 
 ROUND_TRIPS = 2000
 EVENTS = 20_000
-GREETING = b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 0}, "package": ""}, "capabilities": []}}\r\n'
+GREETING = (b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 0}, "package": ""}, '
+            b'"capabilities": []}}\r\n')
 EVENT = (b'{"timestamp": {"seconds": 1700000000, "microseconds": 123456}, "event": "BLOCK_JOB_READY", "data": '
          b'{"device": "drive0", "len": 1073741824, "offset": 1073741824, "speed": 0, "type": "mirror"}}\r\n')
 

@@ -14,7 +14,9 @@ NESTING_LIMIT = 1024
 SIZE_LIMIT = 64 << 20  # bytes; of one value
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
-_STRING = re.compile(rb'''"(?:[^"\\\x00-\x1f\xfe\xff]+|\\[\x20-\xfd])*\\?|'(?:[^'\\\x00-\x1f\xfe\xff]+|\\[\x20-\xfd])*\\?''')
+# A string up to what ends it, well or not.
+_STRING = re.compile(rb'''(?:"(?:[^"\\\x00-\x1f\xfe\xff]+|\\[\x20-\xfd])*'''
+                     rb"""|'(?:[^'\\\x00-\x1f\xfe\xff]+|\\[\x20-\xfd])*)\\?""")
 # As much of a number as there is, whole or not. A bare zero has no exponent.
 _NUMBER = re.compile(rb"-?(?:(?:0|[1-9][0-9]*)\.(?:[0-9]+(?:[eE][-+]?[0-9]*)?)?|0|[1-9][0-9]*(?:[eE][-+]?[0-9]*)?)?")
 _WHOLE_NUMBER = re.compile(rb"-?[0-9]+(?P<fraction>\.[0-9]+)?(?P<exponent>[eE][-+]?[0-9]+)?")

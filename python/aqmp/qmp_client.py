@@ -177,7 +177,7 @@ class QMPClient(AsyncProtocol[Message], Events):
 
     def _put(self, data: bytes) -> None:
         super()._put(data)
-        # QEMU 7.2 leaves the last bytes of a TLS record until the next one comes: an empty line goes in one of its own.
+        # QEMU 7.2 leaves the last bytes of a TLS record until the next one comes: an empty line has one of its own.
         if self._writer.get_extra_info("sslcontext") is not None:
             self._writer.write(b"\n")
 
@@ -225,7 +225,8 @@ class QMPClient(AsyncProtocol[Message], Events):
         """Fail the commands whose replies will not come."""
         for pending in [*self._pending.values(), *self._unnamed]:
             if not pending.future.done():
-                error = ExecInterruptedError(f"{command_name(pending.sent)}: the connection ended before the reply came")
+                name = command_name(pending.sent)
+                error = ExecInterruptedError(f"{name}: the connection ended before the reply came")
                 error.__cause__ = self._error
                 pending.future.set_exception(error)
         self._pending.clear()

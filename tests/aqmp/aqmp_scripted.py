@@ -8,7 +8,8 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-GREETING = b'{"QMP": {"version": {"qemu": {"major": 1, "minor": 2, "micro": 3}, "package": ""}, "capabilities": []}}\r\n'
+GREETING = (b'{"QMP": {"version": {"qemu": {"major": 1, "minor": 2, "micro": 3}, "package": ""}, '
+            b'"capabilities": []}}\r\n')
 
 
 class Connection:
@@ -67,6 +68,9 @@ async def scripted(path: str, script: Script) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        # Who has just connected is taken before the end.
+        for _ in range(5):
+            await asyncio.sleep(0)
         server.close()
         for task in serving:
             task.cancel()

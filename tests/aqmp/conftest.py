@@ -61,7 +61,8 @@ def machine(start: Start) -> Monitor:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a certificate for localhost, under the names that QEMU wants."""
     place = tmp_path_factory.mktemp("tls")
-    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+           "-days", "2"]
     for words in (["-subj", "/CN=authority", "-keyout", "ca-key.pem", "-out", "ca-cert.pem",
                    "-addext", "keyUsage=keyCertSign"],
                   ["-subj", "/CN=localhost", "-keyout", "server-key.pem", "-out", "server-cert.pem",

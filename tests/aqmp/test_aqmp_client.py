@@ -83,7 +83,7 @@ def test_commands_with_ids_of_ones_own_or_none(storage_daemon: Monitor) -> None:
         with pytest.raises(ValueError, match="expected a message with 'execute' or 'exec-oob', got {'id': 7}"):
             await client.execute_msg(Message({"id": 7}))
         # 1 and true are two ids, though Python has them equal.
-        both = await asyncio.gather(client._raw({"execute": "nope", "id": 1}), client._raw({"execute": "n", "id": True}))
+        both = await asyncio.gather(*(client._raw({"execute": "nope", "id": identifier}) for identifier in (1, True)))
         assert [reply["id"] is True for reply in both] == [False, True]
         await client.disconnect()
 

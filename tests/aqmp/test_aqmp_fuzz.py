@@ -68,16 +68,18 @@ def test_a_server_that_stops_at_every_byte() -> None:
     run(session())
 
 
-IDS: st.SearchStrategy[object] = st.sampled_from(["aqmp#1", "aqmp#2", "aqmp#3", "aqmp#99", "aqmp#negotiation", "", None, 1, True, [], {"a": []}])
-JSON: st.SearchStrategy[object] = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-                    max_leaves=5)
+IDS: st.SearchStrategy[object] = st.sampled_from(
+    ["aqmp#1", "aqmp#2", "aqmp#3", "aqmp#99", "aqmp#negotiation", "", None, 1, True, [], {"a": []}])
+JSON: st.SearchStrategy[object] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=5)
 MEMBERS = st.dictionaries(st.sampled_from(["return", "error", "event", "QMP"]), JSON)
-MESSAGES = st.one_of(st.builds(lambda members, id_: {**members, "id": id_}, MEMBERS, IDS), MEMBERS, JSON).map(lambda value: json.dumps(value).encode() + b"\n")
+MESSAGES = st.one_of(st.builds(lambda members, id_: {**members, "id": id_}, MEMBERS, IDS), MEMBERS, JSON).map(
+    lambda value: json.dumps(value).encode() + b"\n")
 PIECES = st.one_of(
     MESSAGES, MESSAGES, st.binary(max_size=20), st.sampled_from([EVENT, REPLY, ERROR, PRETTY]),
-    st.sampled_from([b"\n", b"{\n", b"}\n", b"\0", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000, b"x" * (LIMIT + 1),
-                     b'{"return": "' + b"x" * (LIMIT - 100) + b'", "id": "aqmp#1"}\n']))
+    st.sampled_from([b"\n", b"{\n", b"}\n", b"\0", b"[" * 100_000, b'{"a":' * 20_000, b"9" * 5000,
+                     b"x" * (LIMIT + 1), b'{"return": "' + b"x" * (LIMIT - 100) + b'", "id": "aqmp#1"}\n']))
 STREAMS = st.tuples(st.sampled_from([b"", GREETING, GREETING + NEGOTIATED, GREETING + NEGOTIATED]),
                     st.lists(PIECES, max_size=6), st.integers(0, 30)).map(
     lambda parts: (parts[0] + b"".join(parts[1]))[:-parts[2] or None])
@@ -95,7 +97,8 @@ def test_a_server_that_sends_anything() -> None:
 
 
 COMMANDS = (b'{"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}, "id": 1}\r\n'
-            b'{"execute": "query-version"}{"exec-oob": "urgent", "id": "x"}\n{"execute": "nope", "id": {"a": "\\u00e9"}}')
+            b'{"execute": "query-version"}{"exec-oob": "urgent", "id": "x"}\n'
+            b'{"execute": "nope", "id": {"a": "\\u00e9"}}')
 
 
 async def server_meets(data: bytes) -> bytes:
@@ -130,7 +133,8 @@ def test_a_client_that_stops_at_every_byte() -> None:
 
 def test_a_client_that_sends_anything() -> None:
     pieces = st.one_of(
-        st.sampled_from([COMMANDS, COMMANDS[:77], b"[" * 3000, b'{"a":' * 2000, b"x" * (LIMIT + 1), b'"' * 99, b"9" * 999]),
+        st.sampled_from([COMMANDS, COMMANDS[:77], b"[" * 3000, b'{"a":' * 2000, b"x" * (LIMIT + 1), b'"' * 99,
+                         b"9" * 999]),
         st.binary(max_size=20), MESSAGES)
     with runner() as run_it:
 

@@ -61,7 +61,8 @@ async def report(library: Any, path: str) -> list[object]:
         try:
             seen.append(await client.execute(command, arguments))
         except library.ExecuteError as error:
-            seen.append((str(error), error.error_class, error.error.error.desc, sorted(error.received), sorted(error.sent)))
+            seen.append((str(error), error.error_class, error.error.error.desc, sorted(error.received),
+                         sorted(error.sent)))
     seen.append(await client.execute("query-status"))
     seen.append([e["event"] for e in client.events.history])
     with client.listener("STOP") as listener:
