@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 30.0  # seconds
 LIMIT = 1 << 28  # bytes; a peer that sends more in one message is broken, or wants our memory
-_HANG_UP = (ConnectionResetError, BrokenPipeError)
+# The peer is gone.
+HANG_UP = (ConnectionResetError, BrokenPipeError)
 _FLUSH_TIMEOUT = 2.0  # seconds; how long disconnect() waits for a peer that does not read
 
 
@@ -79,7 +80,11 @@ class AsyncProtocol(Generic[T]):
         """Wait for the next change of the runstate, and return what it changed to."""
         watcher = asyncio.get_running_loop().create_future()
         self._watchers.append(watcher)
-        return await watcher
+        try:
+            return await watcher
+        finally:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
 
     async def connect(self, address: SocketAddrT | socket.socket, ssl: SSLContext | None = None, *,
                       timeout: float | None = CONNECT_TIMEOUT) -> None:
@@ -202,7 +207,7 @@ class AsyncProtocol(Generic[T]):
         """What has come; nothing at the end. That the peer left something of ours unread makes no difference."""
         try:
             return await self._reader.read(stream.CHUNK)
-        except _HANG_UP:
+        except HANG_UP:
             return b""
 
     def _too_long(self, raw: bytes) -> DeserializationError:
@@ -322,7 +327,7 @@ class AsyncProtocol(Generic[T]):
     async def _write(self) -> None:
         try:
             await self._write_all()
-        except _HANG_UP:
+        except HANG_UP:
             # The reading task sees it too, after what came before.
             await asyncio.Event().wait()
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from . import qemu_json
 from .error import ConnectError
 from .message import Message
-from .protocol import AsyncProtocol, Runstate
+from .protocol import HANG_UP, AsyncProtocol, Runstate
 from .stream import SocketAddrT
 
 Handler = Callable[..., Awaitable[object]]
@@ -158,9 +158,14 @@ class QMPServer(AsyncProtocol[Message]):
 
     async def _work(self) -> None:
         """The task that executes commands one after another."""
-        while True:
-            await self._reply(await self._commands.get())
-            self._room.set()
+        try:
+            while True:
+                await self._reply(await self._commands.get())
+                # A client that does not read gets no more answers.
+                await self._writer.drain()
+                self._room.set()
+        except HANG_UP:
+            self.logger.debug("the client hung up")
 
     async def _reply(self, msg: Message | CommandError) -> None:
         try:

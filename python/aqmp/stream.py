@@ -98,6 +98,8 @@ async def bind(address: SocketAddrT) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
+    if path.startswith("\0"):
+        return
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
@@ -166,9 +168,10 @@ def abort(writer: asyncio.StreamWriter) -> None:
 
 def close(listener: socket.socket) -> None:
     """Stop listening, and remove the path."""
-    path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+    path = listener.getsockname() if listener.family == socket.AF_UNIX else None
     listener.close()
-    if path:
+    # An abstract name is bytes, and goes by itself.
+    if isinstance(path, str):
         try:
             os.unlink(path)
         except FileNotFoundError:

@@ -42,7 +42,7 @@ class Monitor:
 
     def _wait_until_it_listens(self) -> None:
         deadline = time.monotonic() + TIMEOUT
-        while not Path(self.socket).exists():
+        while not is_listening(self.socket):
             assert self.process.poll() is None, f"it ended:\n{self.log.read_text()}"
             assert time.monotonic() < deadline, "it does not listen"
             time.sleep(0.005)
@@ -51,6 +51,12 @@ class Monitor:
         """Kill it, if it still runs."""
         self.process.kill()
         self.process.wait()
+
+
+def is_listening(path: str) -> bool:
+    """Whether a socket is not only bound to the path, but listens."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(row[-1] == path and row[3] == "00010000" for row in rows)
 
 
 def free_port() -> int:

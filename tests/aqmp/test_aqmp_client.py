@@ -20,6 +20,7 @@ from aqmp import (
     Message,
     QMPClient,
     Runstate,
+    SocketAddrT,
     StateError,
 )
 from aqmp_loop import run
@@ -125,7 +126,7 @@ def test_a_big_reply_and_a_bigger_command(no_machine: Monitor) -> None:
         await client.connect(no_machine.socket)
         schema = await client.execute("query-qmp-schema")
         assert isinstance(schema, list) and len(schema) > 500
-        identifier = "x" * 3_000_000
+        identifier = "x" * 500_000
         assert (await client._raw({"execute": "query-version", "id": identifier}))["id"] == identifier
         await client.disconnect()
 
@@ -185,6 +186,32 @@ def test_out_of_band(machine: Monitor) -> None:
             await client.execute("migrate-pause", oob=True)
         with pytest.raises(ExecuteError, match="The command query-status does not support OOB"):
             await client.execute("query-status", oob=True)
+        await client.disconnect()
+
+    run(session())
+
+
+def test_out_of_band_commands_overtake_a_slow_one(machine: Monitor, folder: Path) -> None:
+    """The slow one waits for an NBD server that says nothing."""
+    path = str(folder / "silent")
+
+    async def session() -> None:
+        client = QMPClient()
+        await client.connect(machine.socket)
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(path)
+            silent.listen()
+            slow = asyncio.create_task(client.execute(
+                "blockdev-add", {"driver": "nbd", "node-name": "n", "server": {"type": "unix", "path": path}}))
+            silent.setblocking(False)
+            connection, _ = await asyncio.get_running_loop().sock_accept(silent)
+            with connection:
+                for _ in range(3):
+                    with pytest.raises(ExecuteError, match="migrate-pause"):
+                        await client.execute("migrate-pause", oob=True)
+                assert not slow.done()
+        with pytest.raises(ExecuteError):
+            await slow
         await client.disconnect()
 
     run(session())
@@ -320,11 +347,14 @@ def test_a_socket(storage_daemon: Monitor) -> None:
     run(session())
 
 
-@pytest.mark.parametrize("where", ["path", "port"])
+@pytest.mark.parametrize("where", ["path", "abstract", "port"])
 def test_a_monitor_that_connects_to_us(start: Start, folder: Path, where: str) -> None:
     port = free_port()
-    address: str | tuple[str, int] = str(folder / "ours") if where == "path" else ("127.0.0.1", port)
-    chardev = f"path={folder}/ours" if where == "path" else f"host=127.0.0.1,port={port}"
+    ways: dict[str, tuple[SocketAddrT, str]] = {
+        "path": (str(folder / "ours"), f"path={folder}/ours"),
+        "abstract": (f"\0{folder}", f"path={folder},abstract=on,tight=on"),
+        "port": (("127.0.0.1", port), f"host=127.0.0.1,port={port}")}
+    address, chardev = ways[where]
 
     async def session() -> None:
         client = QMPClient()
@@ -400,7 +430,7 @@ def test_a_file_descriptor(machine: Monitor, folder: Path) -> None:
         client = QMPClient()
         await client.connect(machine.socket)
         with (folder / "disk").open("rb") as disk:
-            big = asyncio.create_task(client._raw({"execute": "query-status", "id": "x" * 3_000_000}))
+            big = asyncio.create_task(client._raw({"execute": "query-status", "id": "x" * 500_000}))
             await asyncio.sleep(0)
             client.send_fd_scm(disk.fileno())
         added = await client.execute("add-fd", {"fdset-id": 1})
