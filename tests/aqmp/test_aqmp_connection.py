@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -94,6 +95,21 @@ def test_a_monitor_that_hangs_up(storage_daemon: Monitor) -> None:
     async def session() -> None:
         client = await connected(storage_daemon.socket)
         storage_daemon.stop()
+        await idle(client)
+        await client.disconnect()
+
+    run(session())
+
+
+def test_a_monitor_that_leaves_something_unread() -> None:
+    """Its end is a reset then, and no error either."""
+
+    async def session() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.sendall(GREETING + b'{"return": {}, "id": "aqmp#negotiation"}\n')
+        client = QMPClient()
+        await client.connect(ours)
+        theirs.close()
         await idle(client)
         await client.disconnect()
 
