@@ -16,8 +16,22 @@ def _shell(program: str, arguments: Sequence[str]) -> int:
     return shell_command(program, arguments)
 
 
+def _attach(program: str, arguments: Sequence[str]) -> int:
+    from .attach.command import attach_command
+
+    return attach_command(program, arguments)
+
+
+def _detach(program: str, arguments: Sequence[str]) -> int:
+    from .attach.command import detach_command
+
+    return detach_command(program, arguments)
+
+
 COMMANDS: dict[str, tuple[Callable[[str, Sequence[str]], int], str]] = {
     "shell": (_shell, "type QMP commands, with completion, and see the events"),
+    "attach": (_attach, "plug a Python disk into a running QEMU"),
+    "detach": (_detach, "take it out again"),
 }
 
 

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from aqmp_attach_kit import aqmp as aqmp
+from aqmp_attach_kit import attach as attach
+from aqmp_attach_kit import daemon as daemon
+from aqmp_attach_kit import guest as guest
+from aqmp_attach_kit import image as image
 from aqmp_real import MACHINE, NO_MACHINE, STORAGE_DAEMON, Monitor
+from aqmp_shell_kit import terminal as terminal
 
 Start = Callable[..., Monitor]
 

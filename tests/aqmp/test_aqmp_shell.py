@@ -127,7 +127,7 @@ def test_without_prompt_toolkit(storage_daemon: Monitor, folder: Path) -> None:
 
 
 def test_help(folder: Path) -> None:
-    for arguments in (["--help"], ["shell", "--help"]):
+    for arguments in (["--help"], ["shell", "--help"], ["attach", "--help"], ["detach", "--help"]):
         done = subprocess.run([sys.executable, "-m", "aqmp", *arguments], text=True, capture_output=True,
                               timeout=TIMEOUT, env=shell_environment(folder, COLUMNS="80"))
         assert done.returncode == 0 and done.stdout.startswith("usage: python3 -m aqmp")
