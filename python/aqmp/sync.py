@@ -116,6 +116,8 @@ class SyncQMPClient:
         try:
             await self._client.disconnect()
         finally:
+            # Those who wait for the events of a connection that never was.
+            self._client._set_ended(True)
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()

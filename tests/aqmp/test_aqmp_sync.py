@@ -106,6 +106,17 @@ def test_closing_interrupts_other_threads(storage_daemon: Monitor) -> None:
         assert futures[4].result(TIMEOUT) == []
 
 
+def test_closing_interrupts_those_who_wait_for_a_connection() -> None:
+    client = SyncQMPClient()
+    with ThreadPoolExecutor(2) as pool:
+        getting, iterating = pool.submit(client.events.get), pool.submit(lambda: list(client.events))
+        while len(client._client.events._waiters) < 2:
+            pass
+        client.close()
+        assert isinstance(getting.exception(TIMEOUT), ListenerError)
+        assert iterating.result(TIMEOUT) == []
+
+
 def test_two_close_at_once(storage_daemon: Monitor) -> None:
     client = SyncQMPClient()
     client.connect(storage_daemon.socket)
