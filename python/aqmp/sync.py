@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from ssl import SSLContext
 from typing import TypeVar
 
-from .error import ExecInterruptedError, ListenerError
+from .error import ExecInterruptedError, ListenerError, QMPError
 from .events import EventFilter, EventListener
 from .message import Message
 from .models import Greeting
@@ -116,15 +116,13 @@ class SyncQMPClient:
         try:
             await self._client.disconnect()
         finally:
-            # Those who wait for the events of a connection that never was.
-            self._client._set_ended(True)
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _wait(self, coroutine: Coroutine[object, object, R]) -> R:
-        """Run a coroutine in the client's thread, and wait for its result."""
+    def _wait(self, coroutine: Coroutine[object, object, R], closed: type[QMPError] = ExecInterruptedError) -> R:
+        """Run a coroutine in the client's thread, and wait for its result. Raises `closed` if close() comes first."""
         with self._lock:
             if self._closed or threading.current_thread() is self._thread:
                 coroutine.close()
@@ -134,7 +132,7 @@ class SyncQMPClient:
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise ExecInterruptedError("the client was closed") from None
+            raise closed("the client was closed") from None
         except BaseException:
             # Ctrl-C, or the coroutine's own exception, after which there is nothing to cancel.
             future.cancel()
@@ -168,7 +166,7 @@ class SyncListener:
 
     def get(self, timeout: float | None = None) -> Message:
         """Take the next event. Raises TimeoutError after `timeout` seconds; ListenerError if none can come any more."""
-        return self._client._wait(asyncio.wait_for(self._listener.get(), timeout))
+        return self._client._wait(asyncio.wait_for(self._listener.get(), timeout), ListenerError)
 
     def empty(self) -> bool:
         """Whether no event is queued."""

@@ -20,7 +20,7 @@ PROGRAMS = re.findall(r"^```py\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re
 SAYS = ["GenericError|DeviceNotFound", "SHUTDOWN", "STOP", "DEVICE_TRAY_MOVED"]
 
 
-@pytest.mark.parametrize("program, says", zip(PROGRAMS, SAYS), ids=SAYS)
+@pytest.mark.parametrize("program, says", list(zip(PROGRAMS, SAYS)), ids=SAYS)
 def test_a_program_runs(machine: Monitor, folder: Path, program: str, says: str) -> None:
     done = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", program, machine.socket], cwd=folder,
                           capture_output=True, text=True, timeout=TIMEOUT,
