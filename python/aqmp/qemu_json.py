@@ -32,7 +32,8 @@ _ESCAPE = re.compile(rb"\\(?:u(?P<high>[dD][89abAB][0-9a-fA-F]{2})\\u(?P<low>[dD
 # QEMU writes a zero character so, as a C string must.
 _ZERO = b"\xc0\x80"
 _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
-_NONCHARACTER = re.compile("[\ufdd0-\ufdef%s]" % "".join(chr(p << 16 | n) for p in range(17) for n in (0xFFFE, 0xFFFF)))
+_LAST_OF_PLANES = "".join(chr(plane << 16 | n) for plane in range(17) for n in (0xFFFE, 0xFFFF))
+_NONCHARACTER = re.compile(f"[\ufdd0-\ufdef{_LAST_OF_PLANES}]")
 
 
 class ParseError(Exception):

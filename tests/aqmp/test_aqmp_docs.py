@@ -22,7 +22,7 @@ SAYS = ["GenericError|DeviceNotFound", "SHUTDOWN", "STOP", "DEVICE_TRAY_MOVED"]
 
 @pytest.mark.parametrize("program, says", list(zip(PROGRAMS, SAYS)), ids=SAYS)
 def test_a_program_runs(machine: Monitor, folder: Path, program: str, says: str) -> None:
-    done = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", program, machine.socket], cwd=folder,
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program, machine.socket], cwd=folder,
                           capture_output=True, text=True, timeout=TIMEOUT,
                           env={**environment(), "PYTHONPATH": str(ROOT / "python")})
     assert (done.returncode, done.stderr) == (0, "")

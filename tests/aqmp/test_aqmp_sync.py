@@ -22,7 +22,6 @@ from aqmp import (
     QMPClient,
     QMPError,
     ReconnectingClient,
-    Runstate,
     StateError,
     SyncQMPClient,
 )
