@@ -146,10 +146,11 @@ def test_commands_run_one_after_another_and_out_of_band_ones_at_once(path: str) 
 def test_a_client_that_goes_has_its_commands_cancelled(path: str) -> None:
     async def session() -> None:
         server = QMPServer()
-        ended = asyncio.Event()
+        started, ended = asyncio.Event(), asyncio.Event()
 
         @server.command("for-ever")
         async def for_ever() -> None:
+            started.set()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -157,7 +158,7 @@ def test_a_client_that_goes_has_its_commands_cancelled(path: str) -> None:
 
         async with both(path, server) as client:
             command = asyncio.create_task(client.execute("for-ever"))
-            await asyncio.sleep(0.05)
+            await started.wait()
             await client.disconnect()
             await ended.wait()
             await asyncio.gather(command, return_exceptions=True)
@@ -178,8 +179,11 @@ def test_only_so_many_commands_are_read_ahead(path: str) -> None:
 
         async with both(path, server) as client:
             waiting = [asyncio.create_task(client.execute("slow")) for _ in range(100)]
-            await asyncio.sleep(0.05)
-            assert server._commands.qsize() <= 8
+            while server._commands.qsize() < 8:
+                await asyncio.sleep(0)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert server._commands.qsize() == 8
             release.set()
             await asyncio.gather(*waiting)
 
