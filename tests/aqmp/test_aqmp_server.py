@@ -179,11 +179,12 @@ def test_only_so_many_commands_are_read_ahead(path: str) -> None:
 
         async with both(path, server) as client:
             waiting = [asyncio.create_task(client.execute("slow")) for _ in range(100)]
-            while server._commands.qsize() < 8:
+            # One of them runs.
+            while server._commands.qsize() < 7:
                 await asyncio.sleep(0)
             for _ in range(100):
                 await asyncio.sleep(0)
-            assert server._commands.qsize() == 8
+            assert server._commands.qsize() <= 8
             release.set()
             await asyncio.gather(*waiting)
 
