@@ -246,6 +246,23 @@ def test_events_among_the_negotiation_are_not_lost(path: str) -> None:
     run(session())
 
 
+def test_a_monitor_that_greets_twice(path: str) -> None:
+    """As QEMU may, to a client that comes while it starts."""
+
+    async def script(connection: Connection) -> None:
+        connection.send(GREETING + GREETING)
+        connection.reply(await connection.command())
+        await answer_the_rest(connection)
+
+    async def session() -> None:
+        async with scripted(path, script):
+            client = await connected(path)
+            assert await client.execute("query-status") == {}
+            await client.disconnect()
+
+    run(session())
+
+
 def test_the_guest_agents_way(path: str) -> None:
     """It neither greets nor negotiates."""
 

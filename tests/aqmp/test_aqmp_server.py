@@ -363,8 +363,9 @@ class Talk:
         self.file = self.sock.makefile("rb")
         self.major: int = json.loads(self.file.readline())["QMP"]["version"]["qemu"]["major"]
         self.sock.sendall(negotiation)
-        if negotiation:
-            self.file.readline()
+        # A QEMU that has just started may greet twice.
+        while negotiation and "return" not in json.loads(self.file.readline()):
+            pass
 
     def ask(self, data: bytes) -> list[object]:
         # 0xff is an error that closes whatever is open.
