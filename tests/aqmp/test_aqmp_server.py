@@ -377,7 +377,8 @@ class Talk:
             answer = json.loads(POSITION.sub(b'"desc": "', line))
             if answer.get("id") == "END":
                 return answers
-            answers.append(answer)
+            if "QMP" not in answer:
+                answers.append(answer)
 
     def close(self) -> None:
         self.file.close()
