@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reads per second of the package xenstore beside python3-pyxs, on one real daemon: python3 benchmarks/xenstore_reads.py
+"""Reads per second of the package xenstore beside python3-pyxs: /usr/bin/python3 benchmarks/xenstore_reads.py
 
 Needs python3-pyxs, and Xen's daemon in build/xen, where ./test unpacks it (or one that runs: --socket). The ways are
 measured in turn, round after round, so that what else the machine does meets them all; the medians count.

@@ -19,7 +19,19 @@ from xenstore import ConnectionLost, ProtocolError, Timeout, Xenstore, XenstoreE
 
 from xenstore_daemon import TIMEOUT
 from xenstore_expect import refused
-from xenstore_fake import ERROR, GET_DOMAIN_PATH, READ, UNWATCH, WATCH, Answers, Asked, FakeStore, event, fake_store, message
+from xenstore_fake import (
+    ERROR,
+    GET_DOMAIN_PATH,
+    READ,
+    UNWATCH,
+    WATCH,
+    Answers,
+    Asked,
+    FakeStore,
+    event,
+    fake_store,
+    message,
+)
 from xenstore_run import run
 
 T = TypeVar("T")
