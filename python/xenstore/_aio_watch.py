@@ -72,6 +72,10 @@ class Watch:
                 raise
             log.error("the watch of %s could not be restored: %s", self.path, error)
             self._forget(connection)
+            return
+        if self._ended:  # It was stopped meanwhile.
+            connection.ignore(self.token)
+            await connection.run(_operations.unwatch(self.path, self.token), 0, self._store.timeout)
 
     def _forget(self, connection: Connection) -> None:
         self._store._watches.pop(self.token, None)

@@ -135,6 +135,8 @@ class Xenstore(Operations):
                     new.fail(error if isinstance(error, XenstoreException) else closed())
                     raise
                 self._connection = new
+                if new.failure is not None:
+                    self._ended(new)  # It ended when it was not yet ours.
             assert self._connection is not None
             return self._connection
 

@@ -13,7 +13,7 @@ import pytest
 from xenstore import ConnectionLost, Timeout, Xenstore, aio
 
 from xenstore_daemon import TIMEOUT, Daemon
-from xenstore_fake import READ, WATCH, Asked, event, fake_store
+from xenstore_fake import READ, UNWATCH, WATCH, Asked, event, fake_store
 from xenstore_run import run
 
 
@@ -160,6 +160,51 @@ def test_aio_connects_again_and_restores_watches(xenstored: Daemon) -> None:
                     await transaction.commit()
 
     run(main())
+
+
+def test_aio_loses_the_new_connection_as_well() -> None:
+    """The second one ends, with nonsense, as soon as the watch is there again; the third one stays."""
+
+    def answers(asked: Asked) -> Iterable[bytes | None]:
+        if len(fake.connections) == 2:
+            return [asked.answer() + b"\xff" * 16]
+        return [asked.answer() + event("/a", "1")] if asked.type == WATCH else [asked.answer()]
+
+    async def main(path: str) -> None:
+        async with aio.Xenstore(path, reconnect=True, timeout=TIMEOUT) as store, store.watch("/a") as watch:
+            assert watch.token == "1"
+            await anext(watch)
+            fake.hang_up()
+            while len(fake.connections) < 3:
+                await asyncio.sleep(0.001)
+            assert await anext(watch) == ("/a", "1")
+
+    with fake_store(answers) as fake:
+        run(main(str(fake.socket)))
+
+
+def test_aio_stops_a_watch_while_it_is_restored() -> None:
+    """What the store was asked to watch is then not wanted any more."""
+
+    def answers(asked: Asked) -> Iterable[bytes | None]:
+        if len(fake.connections) == 2 and asked.type == WATCH:
+            asked_again.set()
+            stopped.wait(TIMEOUT)
+        return [asked.answer()]
+
+    async def main(path: str) -> None:
+        async with aio.Xenstore(path, reconnect=True, timeout=TIMEOUT) as store:
+            async with store.watch("/a") as watch:
+                fake.hang_up()
+                await asyncio.to_thread(asked_again.wait, TIMEOUT)
+                await watch.stop()
+                stopped.set()
+            assert await store.read("/a") == "OK\0"
+        assert [asked.type for asked in fake.asked][:3] == [WATCH, WATCH, UNWATCH]
+
+    asked_again, stopped = threading.Event(), threading.Event()
+    with fake_store(answers) as fake:
+        run(main(str(fake.socket)))
 
 
 def test_aio_is_closed_while_it_tries(xenstored: Daemon) -> None:
