@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from aqmp import SyncQMPClient
@@ -150,7 +151,6 @@ def test_no_history(storage_daemon: Monitor, terminal: Open, folder: Path) -> No
     t.wait_for("^status 0$")
 
 
-def test_no_monitor(terminal: Open, folder: Path) -> None:
-    t = Terminal(folder, folder / "tmux", str(folder / "nowhere"))
-    t.wait_for(r"^python3 -m aqmp shell: cannot connect to .*/nowhere: (.*\n)*status 1$")
-    t.close()
+def test_no_monitor(folder: Path) -> None:
+    with closing(Terminal(folder, folder / "tmux", str(folder / "nowhere"))) as t:
+        t.wait_for(r"^python3 -m aqmp shell: cannot connect to .*/nowhere: (.*\n)*status 1$")
