@@ -165,10 +165,9 @@ std::string log_text(PyObject* object) noexcept {
     const Ref text = Ref::take(PyObject_Str(object));
     if (text) bytes = encoded(text.get());
   }
-  if (!bytes) {
-    PyErr_Clear();
-    return std::string{"<"} + Py_TYPE(object)->tp_name + " that cannot be shown>";
-  }
+  // Also where it was made: CPython's str() of a UnicodeEncodeError whose place is changed leaves an exception behind.
+  PyErr_Clear();
+  if (!bytes) return std::string{"<"} + Py_TYPE(object)->tp_name + " that cannot be shown>";
   std::string result;
   const char* const data = PyBytes_AS_STRING(bytes.get());
   for (Py_ssize_t i = 0; i < PyBytes_GET_SIZE(bytes.get()); ++i) {

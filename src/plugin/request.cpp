@@ -131,7 +131,7 @@ int extents(void* h, uint32_t count, uint64_t offset, uint32_t flags, nbdkit_ext
   const auto add = [&](PyObject* item) {
     const auto extent = to_extent(item);
     if (!extent) return false;
-    any = true;
+    any = any || (extent->length > 0 && extent->offset + extent->length > offset);
     // Nothing beyond the request: told more about one of 2**32 - 1 bytes, nbdkit 1.42.2 and older would abort.
     if (enough) return true;
     const uint64_t rest = end - std::min(end, extent->offset);
@@ -142,7 +142,7 @@ int extents(void* h, uint32_t count, uint64_t offset, uint32_t flags, nbdkit_ext
   };
   if (answer && for_each(answer.get(), "(offset, length, type) tuples, such as a list of them", add)) {
     if (any) return 0;
-    script_error("expected at least one extent, got none");
+    script_error("expected at least one extent of the range, got none");
   }
   call.fail();
   return -1;

@@ -88,7 +88,7 @@ WRONG: dict[str, tuple[str, Callable[[Server], object], dict[str, str]]] = {
     "zero(h, count, offset, flags)": ("None", lambda server: connect(server).zero(512, 0), DONE),
     "cache(h, count, offset, flags)": ("None", lambda server: connect(server).cache(512, 0), DONE),
     "extents(h, count, offset, flags)": ("[(0, 4096, 0)]", lambda server: extents(connect(server), 4096, 0), {
-        "None": "None", "[]": "none", "5": "int 5", "'abc'": "str 'abc'", "['abc']": "str 'abc'",
+        "None": "None", "[]": "none", "[(0, 0, 0)]": "none", "5": "int 5", "'abc'": "str 'abc'", "['abc']": "str 'abc'",
         "(0, 4096, 0)": "int 0", "[(0, 512)]": r"\(0, 512\)", "[(0, '512', 0)]": "'512'",
         "[(0, 4096, 4)]": r"\(0, 4096, 4\)", "[(0, -1, 0)]": "-1",
         "[(0, 2**64, 0)]": str(2**64), "[(0, 512.0, 0)]": "512.0", "coroutine()": "coroutine"}),

@@ -19,7 +19,7 @@ class BufferTest : public PythonTest {
     View view{data_, sizeof data_, writable};
     run_with(view, statements);
     const bool good = view.close();
-    const std::string error = raised();
+    std::string error = raised();
     EXPECT_EQ(good, error.empty());
     return error;
   }

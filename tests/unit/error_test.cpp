@@ -215,6 +215,10 @@ TEST_F(ErrorTest, LogText) {
   EXPECT_EQ(log("None"), "None");
   EXPECT_EQ(log("type('Mine', (), {'__str__': lambda self: 1 / 0})()"), "<Mine that cannot be shown>");
   EXPECT_EQ(log("10 ** 5000"), "<int that cannot be shown>");
+  // Of this one CPython's str() returns a text and has an exception pending.
+  run("odd = UnicodeEncodeError('ascii', 'a', 0, 1, 'reason')\nodd.start = -1\nodd.end = 0");
+  EXPECT_NE(log("odd"), "");
+  EXPECT_EQ(raised(), "");
 }
 
 TEST_F(ErrorTest, Describe) {
