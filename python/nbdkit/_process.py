@@ -6,6 +6,10 @@ import os
 import sys
 from collections.abc import Callable
 
+# Seconds for which a callback that computes may keep the GIL from the callbacks of other connections. Python's own 5 ms
+# leave those a few hundred requests per second; docs/performance.md has the measurement.
+SWITCH_INTERVAL = 0.0005
+
 
 def start(stdio_safe: bool) -> None:
     """Prepare the process, before any script runs.
@@ -13,6 +17,7 @@ def start(stdio_safe: bool) -> None:
     stdio_safe: whether standard input and output are free. With `nbdkit -s` they are the client's connection, and
         one line printed to it would break the protocol.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL)
     if not stdio_safe:
         sys.stdout = sys.__stdout__ = sys.stderr  # type: ignore  # typeshed has it for one that is not assigned to
         sys.stdin = sys.__stdin__ = open(os.devnull)

@@ -9,6 +9,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from conftest import Serve
+from disks import disk
 from harness import PLUGIN, ROOT
 
 BUILD = Path(PLUGIN).parent
@@ -45,3 +49,14 @@ def test_a_read_that_fills_is_not_zeroed_first() -> None:
     taken = least({disk: ours(disk, subject, size="size=8M") for disk in ("ram.py", "ram_count.py")})
     # Zeroing is half as much again.
     assert taken["ram.py"][subject] < 1.25 * taken["ram_count.py"][subject], taken
+
+
+# How long one callback may keep the others waiting for the GIL; the script's own word counts.
+@pytest.mark.parametrize("own, microseconds", [("", 500), ("sys.setswitchinterval(0.002)", 2000)])
+def test_the_switch_interval(serve: Serve, own: str, microseconds: int) -> None:
+    server = serve(disk(f"""
+        import sys
+        {own}
+        def get_size(h): return round(sys.getswitchinterval() * 1e6)
+    """))
+    assert server.connect().get_size() == microseconds
