@@ -41,7 +41,11 @@ def calls() -> Iterator[Cell]:
     def cell(group: str, script: str, subject: str, competitors: list[str]) -> Cell:
         callback, _, size = subject.partition(":")
         name = callback + (f" {short(int(size))}" if size and group != "no-op" else "")
-        return Cell(group, name, competitors, lambda who: {"ns": in_process(who, script, 0.05, subject)[subject]}, False)
+
+        def measure(who: str) -> Figures:
+            return {"ns": in_process(who, script, 0.05, subject)[subject]}
+
+        return Cell(group, name, competitors, measure, False)
 
     for subject in "pread:512", "pwrite:512", "flush", "trim:512", "zero:512", "cache:512":
         yield cell("no-op", "noop.py", subject, ["ours", "python", "floor"])
@@ -123,8 +127,8 @@ def tools() -> Iterator[Cell]:
 def fio(who: str, operation: str) -> Figures:
     with serving(who) as server, TemporaryDirectory(prefix="benchmark-") as folder:
         # Not from its standard output, where its messages are as well.
-        timed(["fio", "--name=it", "--ioengine=nbd", f"--uri={server.uri}", f"--rw={operation}", "--bs=4k", "--iodepth=8",
-               "--time_based", "--runtime=1", "--output-format=json", f"--output={folder}/json"])
+        timed(["fio", "--name=it", "--ioengine=nbd", f"--uri={server.uri}", f"--rw={operation}", "--bs=4k",
+               "--iodepth=8", "--time_based", "--runtime=1", "--output-format=json", f"--output={folder}/json"])
         text = Path(folder, "json").read_text()
         return {"requests/s": json.loads(text[text.index("{"):])["jobs"][0][operation.removeprefix("rand")]["iops"]}
 

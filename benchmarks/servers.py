@@ -61,10 +61,11 @@ def serving(name: str, size: int = 64 * MiB, model: str = "parallel", *, full: b
         socket = f"{folder}/socket"
         log = Path(folder, "log")
         with log.open("w") as errors:
-            process = subprocess.Popen(["nbdkit", "-f", "-U", socket, *arguments(name, size, model)], stderr=errors)
+            process = subprocess.Popen(["nbdkit", "-f", "-U", socket, "-P", f"{folder}/pid",
+                                        *arguments(name, size, model)], stderr=errors)
         try:
             begin = time.monotonic()
-            while not os.path.exists(socket):
+            while not os.path.exists(f"{folder}/pid"):  # which it writes once it listens
                 if process.poll() is not None or time.monotonic() > begin + PATIENCE:
                     raise RuntimeError(f"{name} does not serve: {log.read_text()}")
                 time.sleep(0.001)
@@ -87,8 +88,8 @@ class Load:
 
 
 def client(socket: str, operation: str, size: int, depth: int, connections: int, seconds: float) -> Load:
-    done = subprocess.run([BUILD / "benchmarks/client", socket, operation, *map(str, (size, depth, connections, seconds))],
-                          check=True, text=True, stdout=subprocess.PIPE, timeout=PATIENCE + seconds)
+    command: list[str | Path] = [BUILD / "benchmarks/client", socket, operation, *map(str, (size, depth, connections, seconds))]
+    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=PATIENCE + seconds)
     requests, taken, median, p99 = done.stdout.split()
     return Load(int(requests), float(taken), float(median), float(p99))
 
