@@ -72,7 +72,8 @@ def bars_table(cells: list[Measured]) -> str:
 
 def markdown(results: Results) -> str:
     cells = results["cells"]
-    text = f"{results['rounds']} rounds, {results['date']}. {results['versions']}\n\n{bars_table(cells)}"
+    text = "<!-- SPDX-License-Identifier: BSD-3-Clause -->\n# Figures\n\nMade by `./test benchmarks`. "
+    text += f"{results['rounds']} rounds, {results['date']}. {results['versions']}\n\n{bars_table(cells)}"
     for group in dict.fromkeys(cell["group"] for cell in cells):
         inside = [cell for cell in cells if cell["group"] == group]
         text += f"\n### {group}\n\n{group_table(inside)}"

@@ -40,7 +40,7 @@ def count(text: str) -> int:
 
 
 def command_line() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("xenstore", description=ABOUT, epilog=MORE)
+    parser = argparse.ArgumentParser("python3 -m xenstore", description=ABOUT, epilog=MORE)
     parser.add_argument("--store", metavar="PATH", help="the store's Unix socket or device; by default XENSTORED_PATH, "
                         "or this system's own")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
