@@ -16,9 +16,6 @@ namespace nbdkit_python {
 // False: Python's error indicator is set, and no request may use them.
 bool is_free(const void* data, std::size_t size) noexcept;
 
-// A thread's lender ends with the thread; null is none.
-void drop_lender(PyObject* lender) noexcept;
-
 class [[nodiscard]] View {
  public:
   // size in bytes. The memory must outlive this object, and be free.

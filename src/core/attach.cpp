@@ -11,9 +11,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
-#include <utility>
-
-#include "nbdkit_python/buffer.hpp"
 
 namespace nbdkit_python {
 namespace {
@@ -47,7 +44,7 @@ struct Reaper {
       ++r.leaving;
     }
     PyEval_RestoreThread(this_thread.state);
-    drop_lender(std::exchange(this_thread.lender, nullptr));
+    Py_CLEAR(this_thread.lender);
     PyThreadState_Clear(this_thread.state);
     PyThreadState_DeleteCurrent();
     this_thread.state = nullptr;

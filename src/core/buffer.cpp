@@ -87,10 +87,7 @@ PyObject* make_lender() noexcept {
   exporter->data = &nothing;
   exporter->size = exporter->views = exporter->readonly = 0;
   const Ref owned = Ref::take(object(exporter));
-  PyObject* const lender = PyMemoryView_FromObject(owned.get());
-  // Not for scripts: gc.get_objects() would show it.
-  if (lender) PyObject_GC_UnTrack(lender);
-  return lender;
+  return PyMemoryView_FromObject(owned.get());
 }
 
 // The thread's lender if it is free, or a new one. Null: the error indicator is set.
@@ -210,13 +207,6 @@ bool is_free(const void* data, std::size_t size) noexcept {
   }
 }
 
-void drop_lender(PyObject* lender) noexcept {
-  if (lender == nullptr) return;
-  // CPython expects it to be as it was made.
-  PyObject_GC_Track(lender);
-  Py_DECREF(lender);
-}
-
 View::View(void* data, std::size_t size, bool writable) noexcept : lender_{is_free(data, size) ? obtain() : nullptr} {
   if (lender_ == nullptr) return;
   show(lender_, data, size, !writable);
@@ -241,7 +231,7 @@ bool View::close() noexcept {
   }
   // What is lent stays lent. Without the lender, the exporter counts it.
   const Ref owned = Ref::borrow(object(exporter));
-  drop_lender(lender);
+  Py_DECREF(lender);
   const bool gone = exporter->views == 0 || take_back(exporter);
   exporter->data = nullptr;
   return gone;
