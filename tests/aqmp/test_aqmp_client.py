@@ -320,7 +320,7 @@ def test_tcp(start: Start) -> None:
         client = QMPClient()
         while True:
             try:
-                await client.connect(("localhost", port))
+                await client.connect(("127.0.0.1", port))
                 break
             except ConnectError:
                 assert monitor.process.poll() is None
@@ -404,7 +404,7 @@ def test_tls_with_a_real_monitor(start: Start, certificate: Path, client_context
         client = QMPClient()
         while True:
             try:
-                await client.connect(("localhost", port), client_context)
+                await client.connect(("127.0.0.1", port), client_context)
                 break
             except ConnectError as error:
                 assert isinstance(error.exc, ConnectionRefusedError), error
@@ -415,7 +415,7 @@ def test_tls_with_a_real_monitor(start: Start, certificate: Path, client_context
             client.send_fd_scm(0)
         await client.disconnect()
         with pytest.raises(ConnectError, match="certificate verify failed"):
-            await client.connect(("localhost", port), ssl.create_default_context())
+            await client.connect(("127.0.0.1", port), ssl.create_default_context())
 
     run(session())
 

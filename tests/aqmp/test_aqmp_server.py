@@ -295,8 +295,8 @@ def test_tls(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> 
             client = QMPClient()
             for _ in range(2):
                 with pytest.raises(ConnectError, match="certificate verify failed"):
-                    await client.connect(("localhost", port), ssl.create_default_context())
-            await client.connect(("localhost", port), client_context)
+                    await client.connect(("127.0.0.1", port), ssl.create_default_context())
+            await client.connect(("127.0.0.1", port), client_context)
             assert await client.execute("any", {"x": "y" * 1_000_000}) == {"class": "", "x": "y" * 1_000_000}
             await client.disconnect()
 
