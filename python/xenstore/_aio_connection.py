@@ -14,7 +14,7 @@ from . import _transport, _wire
 from ._exchange import Exchange, Parser
 from ._operations import Steps
 from ._wire import Event, Message, Request
-from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, lost
+from .error import ConnectionLost, Timeout, XenstoreException, again, lost
 
 T = TypeVar("T")
 
@@ -134,17 +134,10 @@ class Connection:
 
     def _receive(self) -> None:
         try:
-            data = self._transport.read()
-            if not data:
-                self.fail(lost("the store closed the connection"))
-            for message in self._parser.feed(data):
+            for message in self._parser.read(self._transport):
                 self._deliver(message)
-        except BlockingIOError:
-            pass
-        except ProtocolError as error:
+        except XenstoreException as error:
             self.fail(error)
-        except OSError as error:
-            self.fail(lost("the store is gone", error))
 
     def _deliver(self, message: Message) -> None:
         if message.type == _wire.WATCH_EVENT:

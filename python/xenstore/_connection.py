@@ -21,7 +21,7 @@ from . import _transport, _wire
 from ._exchange import Exchange, Parser
 from ._operations import Steps
 from ._wire import Event, Message, Request
-from .error import ConnectionLost, ProtocolError, Timeout, XenstoreException, again, closed, lost
+from .error import ConnectionLost, Timeout, XenstoreException, again, closed, lost
 
 T = TypeVar("T")
 
@@ -240,17 +240,10 @@ class Connection:
 
     def _receive(self) -> None:
         try:
-            data = self._transport.read()
-            if not data:
-                self.fail(lost("the store closed the connection"))
-            for message in self._parser.feed(data):
+            for message in self._parser.read(self._transport):
                 self._deliver(message)
-        except BlockingIOError:
-            pass
-        except ProtocolError as error:
+        except XenstoreException as error:
             self.fail(error)
-        except OSError as error:
-            self.fail(lost("the store is gone", error))
         except BaseException:
             # Such as KeyboardInterrupt: what was read, and whose it was, may be lost.
             self.fail(ConnectionLost(errno.EPIPE, "the connection was given up, as reading was interrupted"))

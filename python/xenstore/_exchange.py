@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from . import _wire
+from ._transport import Transport
 from ._wire import ERROR, HEADER, Message, Request, Type
-from .error import ProtocolError
+from .error import ProtocolError, lost
 
 W = TypeVar("W")
 
@@ -22,6 +23,18 @@ class Parser:
 
     def __init__(self) -> None:
         self._pending = b""
+
+    def read(self, transport: Transport) -> Iterator[Message]:
+        """The messages that have come by now. ConnectionLost at the end of the stream; else as feed()."""
+        try:
+            data = transport.read()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise lost("the store is gone", error) from None
+        if not data:
+            raise lost("the store closed the connection")
+        yield from self.feed(data)
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """The messages that are complete with these bytes. ProtocolError if it cannot be a message."""
