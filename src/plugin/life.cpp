@@ -77,13 +77,11 @@ class QuitSignals {
 int settle_callbacks() noexcept {
   if (!script->resolve()) return stop();
   const auto by_count = version_1() ? std::optional{true} : script->takes_count(id::pread);
-  const auto all = by_count == false ? script->fills_buffer(id::pread) : by_count;
-  if (!all) {
+  if (!by_count) {
     script->report("pread");
     return stop();
   }
   reads_by_count = *by_count;
-  reads_all = *all;
   return 0;
 }
 
@@ -169,7 +167,16 @@ int config_complete() noexcept {
   }
   if (start_step(id::config_complete) == -1) return -1;
   const Attach attach;
-  return settle_callbacks();
+  if (settle_callbacks() == -1) return -1;
+  if (reads_by_count) return 0;
+  // Only now: to look through the source takes time, and what was settled before may have changed.
+  const auto all = script->fills_buffer(id::pread);
+  if (!all) {
+    script->report("pread");
+    return stop();
+  }
+  reads_all = *all;
+  return 0;
 }
 
 void dump_plugin() noexcept {
