@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -108,6 +109,7 @@ def in_process(plugin: str, script: str, seconds: float, *subjects: str) -> dict
     return {word: float(taken) for word, taken in map(str.split, done.stdout.splitlines())}
 
 
+@cache
 def plugin_folder() -> Path:
     """Where nbdkit's own plugins are."""
     config = subprocess.run(["nbdkit", "--dump-config"], check=True, text=True, stdout=subprocess.PIPE).stdout
