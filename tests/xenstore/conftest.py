@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from xenstore import Xenstore
 
-from xenstore_daemon import OCAML, C, Daemon, StartDaemon, running
+from xenstore_daemon import OCAML, TIMEOUT, C, Daemon, StartDaemon, running
 
 
 @pytest.fixture
@@ -30,3 +31,10 @@ def any_daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """Xen's daemon in C, then the one in OCaml."""
     with running(request.param) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def store(any_daemon: Daemon) -> Iterator[Xenstore]:
+    """A client of each of them."""
+    with Xenstore(str(any_daemon.socket), timeout=TIMEOUT) as store:
+        yield store

@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from xenstore import ConnectionLost, Xenstore
@@ -18,12 +18,6 @@ from xenstore_daemon import TIMEOUT, Daemon
 from xenstore_expect import refused
 
 Events = queue.Queue[tuple[object, ...]]
-
-
-@pytest.fixture
-def store(any_daemon: Daemon) -> Iterator[Xenstore]:
-    with Xenstore(str(any_daemon.socket), timeout=TIMEOUT) as store:
-        yield store
 
 
 @pytest.fixture
