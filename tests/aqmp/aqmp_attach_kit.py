@@ -18,7 +18,7 @@ import nbd
 import pytest
 
 from aqmp import SyncQMPClient
-from aqmp_real import MACHINE, STORAGE_DAEMON, TIMEOUT, Monitor, environment
+from aqmp_real import MACHINE, STORAGE_DAEMON, TIMEOUT, Monitor, Start, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "examples" / "file.py"
@@ -26,7 +26,6 @@ RAMDISK = ROOT / "examples" / "ramdisk.py"
 
 SIZE = 1 << 20  # bytes; of the image
 
-Start = Callable[..., Monitor]
 Guest = Callable[..., "Witness"]
 Attach = Callable[..., "Attached"]
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 TIMEOUT = 60  # seconds; what any one step may take on a slow machine
@@ -51,6 +52,9 @@ class Monitor:
         """Kill it, if it still runs."""
         self.process.kill()
         self.process.wait()
+
+
+Start = Callable[..., Monitor]  # what the fixture `start` is
 
 
 def is_listening(path: str) -> bool:

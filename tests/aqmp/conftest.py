@@ -18,10 +18,8 @@ from aqmp_attach_kit import attach as attach
 from aqmp_attach_kit import daemon as daemon
 from aqmp_attach_kit import guest as guest
 from aqmp_attach_kit import image as image
-from aqmp_real import MACHINE, NO_MACHINE, STORAGE_DAEMON, Monitor
+from aqmp_real import MACHINE, NO_MACHINE, STORAGE_DAEMON, Monitor, Start
 from aqmp_shell_kit import terminal as terminal
-
-Start = Callable[..., Monitor]
 
 
 @pytest.fixture
@@ -29,6 +27,12 @@ def folder() -> Iterator[Path]:
     """A folder with a path short enough for a socket's."""
     with tempfile.TemporaryDirectory(prefix="aqmp-") as path:
         yield Path(path)
+
+
+@pytest.fixture
+def path(folder: Path) -> str:
+    """Where a server of the test's own may listen."""
+    return str(folder / "server.sock")
 
 
 @pytest.fixture

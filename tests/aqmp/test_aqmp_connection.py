@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import time
-from pathlib import Path
 
 import pytest
 
@@ -44,11 +43,6 @@ async def connected(path: str) -> QMPClient:
 async def idle(client: QMPClient) -> None:
     while client.runstate is not Runstate.IDLE:
         await client.runstate_changed()
-
-
-@pytest.fixture
-def path(folder: Path) -> str:
-    return str(folder / "scripted.sock")
 
 
 def test_the_runstates(path: str) -> None:

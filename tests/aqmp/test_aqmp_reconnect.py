@@ -25,11 +25,6 @@ from aqmp_real import STORAGE_DAEMON, Monitor
 from aqmp_scripted import Connection, answer_the_rest, scripted
 
 
-@pytest.fixture
-def path(folder: Path) -> str:
-    return str(folder / "monitor.sock")
-
-
 def eager() -> ReconnectingClient:
     return ReconnectingClient("test", first_delay=0.01, longest_delay=0.05)
 

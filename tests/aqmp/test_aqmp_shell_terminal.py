@@ -10,13 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 from aqmp import SyncQMPClient
-from aqmp_real import MACHINE, STORAGE_DAEMON, Monitor
+from aqmp_real import MACHINE, STORAGE_DAEMON, Monitor, Start
 from aqmp_shell_kit import Terminal
 
 Open = Callable[[str], Terminal]
-Start = Callable[..., Monitor]
-
-
 def test_a_command_and_its_answer(storage_daemon: Monitor, terminal: Open) -> None:
     t = terminal(storage_daemon.socket)
     t.type("query-chardev")
