@@ -4,9 +4,12 @@
 Which of them there are depends on the server: an older one lacks some of them.
 """
 
+from types import CodeType
 from typing import Any
 
 from _typeshed import ReadableBuffer, StrOrBytesPath
+
+def _compile(source: bytes, filename: str, /) -> CodeType: ...
 
 def debug(message: object) -> None: ...
 def set_error(err: int) -> None: ...

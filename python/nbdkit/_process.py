@@ -4,7 +4,7 @@
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from _collections_abc import Callable  # as collections.abc, but loaded already
 
 # Seconds for which a callback that computes may keep the GIL from the callbacks of other connections. Python's own 5 ms
 # leave those a few hundred requests per second; docs/performance.md has the measurement.

@@ -7,8 +7,8 @@ This module is on every server's start-up path: `inspect`, `difflib` and `traceb
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from _collections_abc import Callable, Iterable  # as collections.abc, but loaded already
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 
 from ._errors import ScriptError
 
@@ -54,7 +54,7 @@ def load(name: str) -> ModuleType:
         sys.path.insert(0, folder)
     _sources[filename] = source
     try:
-        code = compile(source, filename, "exec", dont_inherit=True)
+        code = _compile(source, filename)
     except (SyntaxError, ValueError) as error:
         raise ScriptError(f"cannot compile the script:\n{_text(error.with_traceback(None))}") from None
     try:
@@ -67,6 +67,12 @@ def load(name: str) -> ModuleType:
         trace = error.__traceback__.tb_next if error.__traceback__ else None
         raise ScriptError(f"the script failed while it was loaded:\n{_text(error.with_traceback(trace))}") from None
     return main
+
+
+def _compile(source: bytes, filename: str) -> CodeType:
+    import _nbdkit
+
+    return _nbdkit._compile(source, filename)
 
 
 def _standard_input() -> bytes:

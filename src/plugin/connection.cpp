@@ -47,6 +47,19 @@ int ask_level(std::size_t callback, void* h, int missing) noexcept {
   return static_cast<int>(ask(callback, h, [](PyObject* answer) { return to_int(answer, 0, 2); }).value_or(-1));
 }
 
+// Whether reads fill their buffer is found out for the first client: to look through the script's source takes longer
+// than anything else at the start that the plugin adds to Python's own. Another client's reads may come first: theirs
+// are zeroed.
+void look_at_reads() noexcept {
+  static bool looked = false;  // the GIL guards it
+  if (looked || reads_by_count) return;
+  looked = true;
+  if (const auto all = script->fills_buffer(id::pread))
+    reads_all = *all;
+  else
+    script->report("pread");
+}
+
 }  // namespace
 
 int preconnect(int readonly) noexcept {
@@ -85,6 +98,7 @@ const char* default_export(int readonly, int is_tls) noexcept {
 void* open(int readonly) noexcept {
   const Turn turn;
   Call call{*script, id::open};
+  look_at_reads();
   Ref handle = call.invoke(readonly != 0);
   if (handle && to_nothing(handle.get())) return *connections.insert(new Connection{std::move(handle), {}}).first;
   call.fail();

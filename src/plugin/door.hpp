@@ -34,8 +34,8 @@ extern std::unique_ptr<Script>& script;
 // Whether a read is asked for by count and answered with a buffer (version 1, and one shape of version 2), or fills
 // a buffer.
 extern bool reads_by_count;
-// Whether a read that fills is sure to fill all of its buffer.
-extern bool reads_all;
+// Whether a read that fills is known to fill all of its buffer.
+extern std::atomic<bool> reads_all;
 // Set once nbdkit is at its end, from cleanup on.
 extern std::atomic<bool> ending;
 

@@ -16,7 +16,7 @@ namespace nbdkit_python::door {
 // Never destroyed but by unload, since a server that fails to start calls exit().
 std::unique_ptr<Script>& script = *new std::unique_ptr<Script>;
 bool reads_by_count = true;
-bool reads_all = false;
+std::atomic<bool> reads_all = false;
 std::atomic<bool> ending = false;
 bool Turn::needed = false;
 
@@ -167,16 +167,7 @@ int config_complete() noexcept {
   }
   if (start_step(id::config_complete) == -1) return -1;
   const Attach attach;
-  if (settle_callbacks() == -1) return -1;
-  if (reads_by_count) return 0;
-  // Only now: to look through the source takes time, and what was settled before may have changed.
-  const auto all = script->fills_buffer(id::pread);
-  if (!all) {
-    script->report("pread");
-    return stop();
-  }
-  reads_all = *all;
-  return 0;
+  return settle_callbacks();
 }
 
 void dump_plugin() noexcept {

@@ -71,7 +71,7 @@ int pread(void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) n
   Call call{*script, id::pread};
   if (reads_by_count) return pread_by_count(call, h, buf, count, offset, flags);
   // What the script does not fill must not be an earlier request's data.
-  if (!reads_all) std::memset(buf, 0, count);
+  if (!reads_all.load(std::memory_order_relaxed)) std::memset(buf, 0, count);
   View view{buf, count, true};
   const auto filled = [&] {
     const Ref answer = view.get() ? call.invoke(handle(h), view.get(), offset, flags) : Ref{};
