@@ -20,3 +20,6 @@ end
 function pwrite(h, buf, offset)
   for i = 0, #buf // sector - 1 do sectors[offset // sector + i] = buf:sub(i * sector + 1, (i + 1) * sector) end
 end
+
+function can_flush(h) return true end
+function flush(h) end

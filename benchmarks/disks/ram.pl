@@ -12,3 +12,4 @@ sub can_write { return 1; }
 sub pread { my ($h, $count, $offset, $flags) = @_; return substr $disk, $offset, $count; }
 sub pwrite { my ($h, $buf, $offset, $flags) = @_; substr($disk, $offset, length $buf) = $buf; }
 sub zero { my ($h, $count, $offset, $flags) = @_; substr($disk, $offset, $count) = "\0" x $count; }
+sub flush { }

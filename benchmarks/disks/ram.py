@@ -41,3 +41,11 @@ def pwrite(h, buf, offset, flags):
 
 def zero(h, count, offset, flags):
     disk[offset : offset + count] = bytes(count)
+
+
+def flush(h, flags):
+    pass
+
+
+def can_multi_conn(h):
+    return True  # all connections have the one disk
