@@ -6,16 +6,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from statistics import median
-from tempfile import TemporaryDirectory
 
 import nbd
 
-from servers import HERE, PLUGIN
+from servers import HERE, PLUGIN, running
 
 ROUNDS, SECONDS = 7, 1.0
 INTERVALS = 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4
@@ -38,19 +36,10 @@ def reads(socket: str, export: str) -> float:
 
 def measure(interval: float) -> list[float]:
     """The reads per second of a busy connection and of another at the same time."""
-    with TemporaryDirectory(prefix="benchmark-") as folder:
-        socket = f"{folder}/socket"
-        server = subprocess.Popen(["nbdkit", "-f", "-U", socket, "-P", f"{folder}/pid", PLUGIN, HERE / "disks/busy.py",
-                                   f"interval={interval}"])
-        try:
-            while not os.path.exists(f"{folder}/pid"):
-                time.sleep(0.01)
-            clients = [subprocess.Popen([sys.executable, __file__, socket, export], stdout=subprocess.PIPE, text=True)
-                       for export in ("busy", "other")]
-            return [float(client.communicate()[0].split()[-1]) for client in clients]
-        finally:
-            server.terminate()
-            server.wait()
+    with running([PLUGIN, HERE / "disks/busy.py", f"interval={interval}"]) as server:
+        clients = [subprocess.Popen([sys.executable, __file__, server.socket, export], stdout=subprocess.PIPE, text=True)
+                   for export in ("busy", "other")]
+        return [float(client.communicate()[0].split()[-1]) for client in clients]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -56,26 +56,32 @@ class Server:
 
 
 @contextmanager
-def serving(name: str, size: int = 64 * MiB, model: str = "parallel", *, full: bool = True) -> Iterator[Server]:
-    """A server of this competitor; `full`: each byte has been written, so that none is a page of the kernel's zeros."""
+def running(arguments: Sequence[str | Path]) -> Iterator[Server]:
+    """An nbdkit with these arguments, once it listens."""
     with TemporaryDirectory(prefix="benchmark-") as folder:
         socket = f"{folder}/socket"
         log = Path(folder, "log")
         with log.open("w") as errors:
-            process = subprocess.Popen(["nbdkit", "-f", "-U", socket, "-P", f"{folder}/pid",
-                                        *arguments(name, size, model)], stderr=errors)
+            process = subprocess.Popen(["nbdkit", "-f", "-U", socket, "-P", f"{folder}/pid", *arguments], stderr=errors)
         try:
             begin = time.monotonic()
             while not os.path.exists(f"{folder}/pid"):  # which it writes once it listens
                 if process.poll() is not None or time.monotonic() > begin + PATIENCE:
-                    raise RuntimeError(f"{name} does not serve: {log.read_text()}")
+                    raise RuntimeError(f"nbdkit {arguments} does not serve: {log.read_text()}")
                 time.sleep(0.001)
-            if full and name != "null":
-                client(socket, "fill", min(size, MiB), 4, 1, 0)
             yield Server(socket, process.pid)
         finally:
             process.terminate()
             process.wait(PATIENCE)
+
+
+@contextmanager
+def serving(name: str, size: int = 64 * MiB, model: str = "parallel", *, full: bool = True) -> Iterator[Server]:
+    """A server of this competitor; `full`: each byte has been written, so that none is a page of the kernel's zeros."""
+    with running(arguments(name, size, model)) as server:
+        if full and name != "null":
+            client(server.socket, "fill", min(size, MiB), 4, 1, 0)
+        yield server
 
 
 @dataclass
