@@ -105,7 +105,8 @@ void try_copy(PyObject* object) {
   };
   const bool copied = tried("copy_bytes", object, [&](PyObject* o) { return copy_bytes(o, memory.data(), count); });
   require(untouched(copied ? count : 0), "copy_bytes: writes where it should not");
-  if (!PyBytes_Check(object)) return;
+  // Since Python 3.12 a class of the script's own may have a `__buffer__`, whatever its base.
+  if (!PyBytes_CheckExact(object)) return;
   require(copied == (PyBytes_GET_SIZE(object) >= static_cast<Py_ssize_t>(count)), "copy_bytes: a wrong refusal");
   if (copied) require(std::memcmp(memory.data(), PyBytes_AS_STRING(object), count) == 0, "copy_bytes: other bytes");
 }
