@@ -33,6 +33,21 @@ class [[nodiscard]] Attach {
   Thread& thread_;
 };
 
+// An attached thread lets go of Python until the end of the block, for a call of the server's that may come back to
+// Python in this same thread: there an Attach attaches it anew. Also for a thread that Python has started.
+class [[nodiscard]] Detach {
+ public:
+  Detach() noexcept;
+  ~Detach();
+  Detach(const Detach&) = delete;
+  Detach& operator=(const Detach&) = delete;
+
+ private:
+  Thread& thread_;
+  PyThreadState* const state_;  // the thread's before; null: Python has started the thread
+  const unsigned depth_;
+};
+
 namespace threads {
 
 // The calling thread has just started the interpreter: it is the main thread, attached, and stays so until detach.

@@ -88,6 +88,17 @@ Attach::~Attach() {
   if (--thread_.depth == 0) PyEval_SaveThread();
 }
 
+Detach::Detach() noexcept : thread_{this_thread}, state_{thread_.state}, depth_{thread_.depth} {
+  thread_.state = PyEval_SaveThread();
+  thread_.depth = 0;
+}
+
+Detach::~Detach() {
+  PyEval_RestoreThread(thread_.state);
+  thread_.state = state_;
+  thread_.depth = depth_;
+}
+
 namespace threads {
 
 void open() noexcept {
