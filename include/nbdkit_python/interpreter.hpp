@@ -35,7 +35,7 @@ const Server& server() noexcept;
 const Package& package() noexcept;
 
 // Between these two, in the main thread, a fork() is the server going into the background, and Python is taken
-// through it. They are called at the end of get_ready and at the start of after_fork.
+// through it. They are called at the end of get_ready and at the start of after_fork, by each door in the server.
 void expect_fork() noexcept;
 void forked() noexcept;
 // Whether forked() has been called: the server has its threads and its signal pipe.

@@ -17,6 +17,7 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "module/module.hpp"
 #include "nbdkit_python/attach.hpp"
@@ -33,6 +34,7 @@ Package* the_package = nullptr;
 
 std::atomic<bool> fork_expected = false;
 bool forking = false;
+bool kept = false;  // the GIL, by the parent of a fork that may be the server's
 std::atomic<bool> is_serving = false;
 std::atomic<bool> shutdown_asked = false;
 pthread_t main_thread;
@@ -156,18 +158,24 @@ void in_script_child() noexcept {
 void before_fork() {
   if (is_serving && PyGILState_Check() != 0) before_script_fork();
   if (!fork_expected || pthread_equal(pthread_self(), main_thread) == 0) return;
-  forking = threads::attach_for_fork();
-  if (forking) PyOS_BeforeFork();
+  // Where the GIL has been kept, more depth than that is the script's.
+  forking = kept ? Thread::current().depth == 1 : threads::attach_for_fork();
+  if (forking && !kept) PyOS_BeforeFork();
 }
 
+// If the fork was the server's, the parent only waits or exits. It keeps the GIL, so that the script's threads, which
+// are not in the child, stand still in it. If it was another plugin's or filter's, forked() will tell.
 void after_fork_in_parent() {
   if (script_fork.going_on && PyGILState_Check() != 0) after_script_fork();
+  if (!forking) return;
+  forking = false;
+  kept = true;
 }
 
 void after_fork_in_child() {
   if (script_fork.going_on && PyGILState_Check() != 0) in_script_child();
   if (!forking) return;
-  forking = false;
+  forking = kept = fork_expected = false;
   PyOS_AfterFork_Child();
   call_process("forked");
   threads::detach_after_fork();
@@ -197,8 +205,6 @@ bool hold(const Server& server) noexcept {
     return false;
   }
   threads::open();
-  // Nothing in the parent, which only waits or exits. It keeps the GIL, so that the script's threads, which are not in
-  // the child, stand still in it.
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   holders = 1;
   return true;
@@ -223,7 +229,13 @@ const Package& package() noexcept { return *the_package; }
 void expect_fork() noexcept { fork_expected = true; }
 
 void forked() noexcept {
+  // With two doors in the server, the first one's word is enough.
+  if (is_serving) return;
   fork_expected = false;
+  if (std::exchange(kept, false)) {
+    PyOS_AfterFork_Parent();
+    threads::detach_after_fork();
+  }
   for (std::size_t i = 0; i < std::size(quit_signals); ++i) sigaction(quit_signals[i], nullptr, &quit_handlers[i]);
   is_serving = true;
   {

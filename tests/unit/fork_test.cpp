@@ -130,6 +130,40 @@ TEST(Fork, OthersAreLeftAlone) {
   });
 }
 
+// Another plugin or filter forks in the main thread, for a process of its own, before the server does or instead of it.
+TEST(Fork, AnothersBeforeTheServers) {
+  in_child([] {
+    ASSERT_TRUE(interpreter::hold(fake_server()));
+    EXPECT_TRUE(python(hooks));
+    interpreter::expect_fork();
+    plain_fork();
+    EXPECT_TRUE(python("import json, subprocess\nsubprocess.run(['true'], check=True)"));
+    plain_fork();
+    server_forks([] {
+      EXPECT_TRUE(python("assert ran == ['before', 'child'], ran"));
+      interpreter::release();
+      EXPECT_FALSE(Py_IsInitialized());
+    });
+  });
+}
+
+TEST(Fork, AnothersInsteadOfTheServers) {
+  in_child([] {
+    ASSERT_TRUE(interpreter::hold(fake_server()));
+    EXPECT_TRUE(python(hooks));
+    EXPECT_TRUE(python(busy_thread));
+    interpreter::expect_fork();
+    plain_fork();
+    plain_fork();
+    interpreter::forked();
+    // The second door's.
+    interpreter::forked();
+    EXPECT_TRUE(python("assert ran == ['before', 'parent'], ran"));
+    std::thread{[] { EXPECT_TRUE(python("import json")); }}.join();
+    interpreter::release();
+  });
+}
+
 // Python sees to a script's own forks, also where the server's is expected next.
 TEST(Fork, ScriptsOwn) {
   constexpr const char* forks =
