@@ -32,11 +32,15 @@ struct Callback {
 
 class Script {
  public:
-  // Runs the script as `__main__`. Null: it cannot be served, and the log says why.
+  // Runs the script. Null: it cannot be served, and the log says why. The first one of the interpreter's first
+  // holder is `__main__`, as under `python script.py`; any other is a module of its own.
   //   name: its path as the user gave it, `-` for standard input; it begins every message about the script
   //   callbacks: the door's table; an index into it is a callback's id
   static std::unique_ptr<Script> load(const Server& server, const char* name,
                                       std::span<const Callback> callbacks) noexcept;
+  ~Script();
+  Script(const Script&) = delete;
+  Script& operator=(const Script&) = delete;
 
   // Looks the callbacks up: when the script has been loaded and again when it has seen its parameters; from then on
   // they are frozen. False: one is not right, and the log says why.
@@ -46,10 +50,10 @@ class Script {
   const std::string& name() const noexcept { return name_; }
   std::span<const Callback> callbacks() const noexcept { return callbacks_; }
   int api_version() const noexcept { return api_version_; }
-  // Whether a callback's second parameter is called `count`: what tells the two reads of version 2 apart. Empty:
-  // Python's error indicator is set.
+  // Whether a callback's parameter in the place of `buf` is called `count`: what tells the two reads of version 2
+  // apart. Empty: Python's error indicator is set.
   std::optional<bool> takes_count(std::size_t id) const noexcept;
-  // Whether a callback that fills its second parameter, a buffer, is sure to fill all of it. Empty: as above.
+  // Whether a callback that fills `buf` is sure to fill all of it. Empty: as above.
   std::optional<bool> fills_buffer(std::size_t id) const noexcept;
   // The key for parameters that come without one.
   const std::optional<std::string>& magic_config_key() const noexcept { return magic_config_key_; }

@@ -2,7 +2,8 @@
 """Finds, in its source, whether a pread fills its whole buffer, so that the plugin need not zero that before each call.
 
 What proves it is a statement `buf[:] = …` on every way to a return: all of a memoryview can only be replaced by as many
-bytes, and a callback that raises has no answer. Whatever is not as plain as that counts as not filled.
+bytes, and a callback that raises has no answer. So does a translator's `next.pread(buf, …)`, for what is below it fills
+all of what it is given. Whatever is not as plain as that counts as not filled.
 """
 
 import _ast as ast
@@ -16,15 +17,19 @@ class _Unfilled(Exception):
     """There is a return that the statement has not come before."""
 
 
-def fills(source: bytes, code: CodeType, position: int) -> bool:
-    """Whether this function, which is defined in that source, returns only after filling the parameter at `position`."""
+def fills(source: bytes, code: CodeType, buf: str, below: str | None) -> bool:
+    """Whether this function, which is defined in that source, returns only after filling its parameter `buf`.
+
+    below: the parameter whose pread fills what it is given, if there is one.
+    """
     tree = compile(source, code.co_filename, "exec", _ONLY_AST, dont_inherit=True)
-    buf = code.co_varnames[position]
     for node in _within(tree):
         # With decorators, the first line is theirs, and what is called may be another function.
         if isinstance(node, ast.FunctionDef) and (node.name, node.lineno) == (code.co_name, code.co_firstlineno):
             try:
-                return not node.decorator_list and not _is_rebound(node, buf) and _filled(node.body, buf)
+                if below is not None and _is_rebound(node, below):
+                    below = None
+                return not node.decorator_list and not _is_rebound(node, buf) and _filled(node.body, buf, below)
             except _Unfilled:
                 return False
     return False
@@ -51,14 +56,14 @@ def _is_rebound(function: ast.FunctionDef, buf: str) -> bool:
     return False
 
 
-def _filled(statements: list[ast.stmt], buf: str) -> bool:
+def _filled(statements: list[ast.stmt], buf: str, below: str | None) -> bool:
     """Whether who comes out at the end of these statements, if anybody, has filled the buffer."""
     for statement in statements:
-        if _fills_all(statement, buf) or isinstance(statement, ast.Raise):
+        if _fills_all(statement, buf, below) or isinstance(statement, ast.Raise):
             return True
         if isinstance(statement, ast.Return):
             raise _Unfilled
-        blocks = [_filled(block, buf) for block in _blocks(statement)]
+        blocks = [_filled(block, buf, below) for block in _blocks(statement)]
         if isinstance(statement, ast.If) and all(blocks):
             return True
         # What a `with` may swallow, or a loop leave out, is only searched for returns.
@@ -82,8 +87,14 @@ def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:
     return []
 
 
-def _fills_all(statement: ast.stmt, buf: str) -> bool:
-    """Whether it is `buf[:] = …`."""
+def _fills_all(statement: ast.stmt, buf: str, below: str | None) -> bool:
+    """Whether it is `buf[:] = …` or `next.pread(buf, …)`, the latter perhaps returned."""
+    match statement:
+        case ast.Expr(value=call) | ast.Return(value=call):
+            match call:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="pread"),
+                              args=[ast.Name(id=first), *_]):
+                    return name == below and first == buf
     if not isinstance(statement, ast.Assign):
         return False
     for target in statement.targets:

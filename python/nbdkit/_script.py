@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Loads a script as `__main__`, and finds its callbacks: what C++ calls once at the start, never per request.
+"""Loads a script, and finds its callbacks: what C++ calls once at the start, never per request.
 
 Everything wrong with the script is raised as one ScriptError whose text is for the person who wrote it.
 This module is on every server's start-up path: `inspect`, `difflib` and `traceback` are imported where they are needed.
@@ -29,15 +29,20 @@ Spec = tuple[str, int, bool, str]  # name, need, whether it may be a generator, 
 _sources: dict[str, bytes] = {}  # of the scripts that were loaded, by their file names
 
 
-def load(name: str) -> ModuleType:
-    """Run the script in the module `__main__`, as `python script.py` would, and return that module.
+_folders = 0  # of scripts, at the start of sys.path
+
+
+def load(name: str, main: bool) -> ModuleType:
+    """Run the script, and return its module.
 
     name: the script's path, or `-` for standard input.
+    main: whether it is the process's `__main__`, with sys.argv and sys.path as `python script.py` would have them.
+        Else it gets a module of its own, which no `import` finds by accident, and its folder comes after those of the
+        scripts before it.
     """
-    main = sys.modules["__main__"]
+    global _folders
     if name == "-":
         source, filename = _standard_input(), "<stdin>"
-        sys.argv[:] = ["-"]
         folder = os.getcwd()
     else:
         # Absolute, because a server that goes into the background changes to the root folder.
@@ -47,26 +52,40 @@ def load(name: str) -> ModuleType:
                 source = file.read()
         except OSError as error:
             raise ScriptError(f"cannot read the script: {error.strerror}") from None
-        sys.argv[:] = [filename]
         folder = os.path.dirname(os.path.realpath(filename))
-        main.__file__ = filename
+    script = sys.modules["__main__"] if main else _module(os.path.basename(filename))
+    if name != "-":
+        script.__file__ = filename
+    if main:
+        sys.argv[:] = [filename if name != "-" else name]
     if not sys.flags.safe_path:
-        sys.path.insert(0, folder)
+        sys.path.insert(0 if main else _folders, folder)
+        _folders += 1
     _sources[filename] = source
     try:
         code = _compile(source, filename)
     except (SyntaxError, ValueError) as error:
         raise ScriptError(f"cannot compile the script:\n{_text(error.with_traceback(None))}") from None
     try:
-        exec(code, main.__dict__)
+        exec(code, script.__dict__)
     except SystemExit as error:
         raise ScriptError(f"the script called sys.exit({'' if error.code is None else repr(error.code)}) while it was"
-                          " loaded: a disk's script must come to its end, and then serve") from None
+                          " loaded: it must come to its end, and then serve") from None
     except BaseException as error:
         # The first frame is the exec above.
         trace = error.__traceback__.tb_next if error.__traceback__ else None
         raise ScriptError(f"the script failed while it was loaded:\n{_text(error.with_traceback(trace))}") from None
-    return main
+    return script
+
+
+def _module(file: str) -> ModuleType:
+    """A new module, called as its file is: `disk.py`, the next one of that name `disk.py (2)`."""
+    name, number = file, 1
+    while name in sys.modules:
+        number += 1
+        name = f"{file} ({number})"
+    module = sys.modules[name] = ModuleType(name)
+    return module
 
 
 def _compile(source: bytes, filename: str) -> CodeType:
@@ -223,17 +242,18 @@ def _signature(callback: Callback) -> str:
         return "(…)"
 
 
-def takes_count(pread: Callback) -> bool:
-    """Whether a pread of API version 2 is the one that takes a count and returns a buffer.
+def takes_count(pread: Callback, parameters: str) -> bool:
+    """Whether a pread is the one that takes a count and returns a buffer.
 
-    Its second parameter's name tells: `count`, or anything else for the one that fills a buffer.
+    parameters: of the one that fills a buffer, `buf`. The name in its place tells: `count`, or anything else.
     """
+    place = parameters.split(", ").index("buf")
     function, bound = _function(pread)
     if function is not None:
         code = function.__code__
         names = code.co_varnames[bound:code.co_argcount]
-        if len(names) < 2 and hasattr(pread, "__wrapped__"):  # (*args) in front of a function that has the names
-            return takes_count(pread.__wrapped__)
+        if len(names) <= place and hasattr(pread, "__wrapped__"):  # (*args) in front of a function that has the names
+            return takes_count(pread.__wrapped__, parameters)
     else:
         import inspect
 
@@ -241,18 +261,26 @@ def takes_count(pread: Callback) -> bool:
             names = tuple(inspect.signature(pread).parameters)
         except (TypeError, ValueError):  # this one does not tell its signature
             names = ()
-    return names[1:2] == ("count",)
+    return names[place:place + 1] == ("count",)
 
 
-def fills_buffer(pread: Callback) -> bool:
-    """Whether this pread is sure to fill its buffer before it returns, as far as the script's source shows."""
+def fills_buffer(pread: Callback, parameters: str) -> bool:
+    """Whether this pread is sure to fill `buf` before it returns, as far as the script's source shows.
+
+    parameters: their names, as the door has them; the script may use others. A `next` among them has a pread, too.
+    """
     function, bound = _function(pread)
     if function is None or function.__code__.co_filename not in _sources:
         return False
     from ._fills import fills
 
-    code, position = function.__code__, bound + 1
+    code, names = function.__code__, parameters.split(", ")
+    place = bound + names.index("buf")
+    if place >= code.co_argcount:
+        return False
+    buf = code.co_varnames[place]
+    below = code.co_varnames[bound + names.index("next")] if "next" in names else None
     try:
-        return position < code.co_argcount and fills(_sources[code.co_filename], code, position)
+        return fills(_sources[code.co_filename], code, buf, below)
     except RecursionError:  # the source is nested too deeply to be looked through
         return False

@@ -23,6 +23,9 @@ Ref specs(std::span<const Callback> callbacks, int api_version) noexcept {
   return list;
 }
 
+// The one that is `__main__`, while it is there.
+const Script* main_script = nullptr;
+
 }  // namespace
 
 Script::Script(const Server& server, const char* name, std::span<const Callback> callbacks)
@@ -35,10 +38,16 @@ std::unique_ptr<Script> Script::load(const Server& server, const char* name,
   return {};
 }
 
+Script::~Script() {
+  if (main_script == this) main_script = nullptr;
+}
+
 bool Script::run() noexcept {
   PyObject* const loader = interpreter::package().script.get();
   const Ref path = to_python(name_.c_str());
-  if (path) module_ = Ref::take(PyObject_CallMethod(loader, "load", "O", path.get()));
+  const bool main = main_script == nullptr && &server_ == &interpreter::server();
+  if (main) main_script = this;
+  if (path) module_ = Ref::take(PyObject_CallMethod(loader, "load", "OO", path.get(), main ? Py_True : Py_False));
   if (!module_) return report(""), false;
 
   const Ref version = Ref::take(PyObject_CallMethod(loader, "api_version", "Oi", module_.get(), max_api_version));
@@ -76,7 +85,8 @@ bool Script::resolve() noexcept {
 }
 
 std::optional<bool> Script::ask(const char* question, std::size_t id) const noexcept {
-  const Ref answer = Ref::take(PyObject_CallMethod(interpreter::package().script.get(), question, "O", callback(id)));
+  const Ref answer = Ref::take(
+      PyObject_CallMethod(interpreter::package().script.get(), question, "Os", callback(id), callbacks_[id].v2));
   return answer ? to_bool(answer.get()) : std::nullopt;
 }
 

@@ -28,7 +28,11 @@ def function(source: str, **names: object) -> FunctionType:
 
 
 def fills(source: str) -> bool:
-    return bool(module.fills(source.encode(), function(source).__code__, 1))
+    return bool(module.fills(source.encode(), function(source).__code__, "buf", None))
+
+
+def fills_by_next(source: str) -> bool:
+    return bool(module.fills(source.encode(), function(source).__code__, "buf", "h"))
 
 
 def pread(body: str) -> str:
@@ -100,6 +104,33 @@ def test_sure(body: str) -> None:
 ])
 def test_not_sure(body: str) -> None:
     assert not fills(pread(body))
+
+
+@pytest.mark.parametrize("body", [
+    "h.pread(buf, offset)",
+    "return h.pread(buf, offset, flags=flags)",
+    "if flags:\n    buf[:] = bytes(len(buf))\nelse:\n    h.pread(buf, offset)",
+    "try:\n    h.pread(buf, offset)\nfinally:\n    flags()",
+])
+def test_what_is_below_fills(body: str) -> None:
+    assert fills_by_next(pread(body))
+    assert not fills(pread(body))
+
+
+@pytest.mark.parametrize("body", [
+    "h.pread(buf[1:], offset)",
+    "h.pread(len(buf), offset)",
+    "h.h.pread(buf, offset)",
+    "h.pwrite(buf, offset)",
+    "offset.pread(buf, 0)",
+    "h = offset\nh.pread(buf, 0)",
+    "buf = offset\nh.pread(buf, 0)",
+    "if flags:\n    h.pread(buf, offset)",
+    "flags or h.pread(buf, offset)",
+    "h.pread(*buf, buf)",
+])
+def test_what_is_below_may_not_fill(body: str) -> None:
+    assert not fills_by_next(pread(body))
 
 
 def test_a_function_of_the_same_name_further_up() -> None:
