@@ -46,12 +46,13 @@ class [[nodiscard]] Call : Attach {
                                          owned.size() | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
   }
 
-  // The pending exception ends the request: it is logged, and its errno given to the server.
-  void fail() noexcept;
+  // The pending exception ends the request: it is logged, and its errno given to the server. The result is that errno.
+  int fail() noexcept;
   // Whether the script has said with set_error(EOPNOTSUPP) that the server should do it in another way.
   bool declined() const noexcept;
-  // Whether the script declines, by set_error() or by an exception: then nothing is logged. Else as fail().
-  bool declines() noexcept;
+  // As fail(), but where the script declines, by set_error() or by an exception: then nothing is logged, and the result
+  // is EOPNOTSUPP.
+  int fail_or_decline() noexcept;
 
   // nbdkit.set_error() in this call; 0 takes it back.
   void set_error(int err) noexcept { set_error_ = err; }

@@ -18,11 +18,13 @@ bool unsupported(int err) noexcept { return err == EOPNOTSUPP || err == ENOTSUP;
 
 }  // namespace
 
-void Call::fail() noexcept {
-  const int err = script_.report(name(), set_error_);
+int Call::fail() noexcept {
+  const int reported = script_.report(name(), set_error_);
   // It means the same to the client, and from a pwrite or flush that nbdkit calls for a zero, "not supported" would
   // make it abort.
-  script_.server().set_error(unsupported(err) ? EINVAL : err);
+  const int err = unsupported(reported) ? EINVAL : reported;
+  script_.server().set_error(err);
+  return err;
 }
 
 void Call::leave() const noexcept {
@@ -34,13 +36,13 @@ void Call::leave() const noexcept {
 
 bool Call::declined() const noexcept { return unsupported(set_error_); }
 
-bool Call::declines() noexcept {
-  if (PyErr_Occurred() == nullptr) return true;
+int Call::fail_or_decline() noexcept {
+  if (PyErr_Occurred() == nullptr) return EOPNOTSUPP;
   const Failure failure = take_failure(set_error_);
-  if (unsupported(failure.err)) return true;
+  if (unsupported(failure.err)) return EOPNOTSUPP;
   script_.complain(name(), failure.message);
   script_.server().set_error(failure.err);
-  return false;
+  return failure.err;
 }
 
 }  // namespace nbdkit_python
