@@ -28,15 +28,18 @@ ROOMS = [
 ROOM = {header: number for number, room in enumerate(ROOMS) for header in room}
 HIGHEST = len(ROOMS) - 1
 
-# Whose headers they are, and the only place that may include them.
+# Whose headers they are, and the only places that may include them.
 ALLOWED = {
-    r"Python\.h": "include/nbdkit_python/python.hpp",
-    r"pybind11/.*": "src/core/module/",
-    r"nbdkit-plugin\.h": "src/plugin/",
-    r"nbdkit-filter\.h": "src/filter/",
-    r"nbdkit-.*": "nbdkit's own headers",
-    r"glusterfs/.*": "src/gluster/",
+    r"Python\.h": ["include/nbdkit_python/python.hpp"],
+    r"pybind11/.*": ["src/core/module/"],
+    r"nbdkit-plugin\.h": ["src/plugin/", "src/nbdkit/"],
+    r"nbdkit-filter\.h": ["src/filter/"],
+    r"nbdkit-.*": ["nbdkit's own headers"],
+    r"glusterfs/.*": ["src/gluster/"],
 }
+
+# What a room of the doors' may use beside the core and itself.
+SHARED = {"plugin": "nbdkit", "filter": "nbdkit"}
 
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 INCLUDE = re.compile(r"^[ \t]*#[ \t]*include(?:_next)?\b[ \t]*(.*?)[ \t]*$", re.MULTILINE)
@@ -76,10 +79,12 @@ def fault(root: Path, includer: Path, name: str) -> str | None:
     kind, inner = name[:1], name[1:-1]
     if kind not in {'"', "<"} or name[-1:] != {'"': '"', "<": ">"}[kind]:
         return "a name is expected after #include, not a macro"
-    for pattern, place in ALLOWED.items():
+    for pattern, places in ALLOWED.items():
         if re.fullmatch(pattern, inner):
             at = includer.as_posix()
-            return None if at == place or place.endswith("/") and at.startswith(place) else f"only in {place}"
+            if any(at == place or place.endswith("/") and at.startswith(place) for place in places):
+                return None
+            return f"only in {' and '.join(places)}"
     if kind == "<":
         return "the project's own headers are included in quotes" if inner.startswith("nbdkit_python/") else None
     target = resolved(root, root / includer, inner)
@@ -95,7 +100,7 @@ def fault(root: Path, includer: Path, name: str) -> str | None:
             return "includes run downward only"
     elif target.parts[:2] == ("src", "core"):
         return "the headers in include/ are the only way into the core"
-    elif target.parts[0] == "src" and target.parts[1] != includer.parts[1]:
+    elif target.parts[0] == "src" and target.parts[1] not in {includer.parts[1], SHARED.get(includer.parts[1])}:
         return "a door knows no other door"
     return None
 

@@ -4,9 +4,9 @@
 // A callback that the script does not have gets its default here, without a look at Python.
 #include <unordered_set>
 
+#include "../nbdkit/answers.hpp"
 #include "door.hpp"
 #include "nbdkit_python/convert.hpp"
-#include "nbdkit_python/error.hpp"
 
 namespace nbdkit_python::door {
 namespace {
@@ -14,10 +14,10 @@ namespace {
 // Those that are open; the GIL guards it. Never destroyed, as the script.
 auto& connections = *new std::unordered_set<Connection*>;
 
-// A str that nbdkit keeps for as long as the connection lasts.
+// A str that nbdkit keeps, or null after an error.
 const char* interned(Call& call, const Ref& answer) noexcept {
   if (answer)
-    if (const auto text = to_text(answer.get())) return nbdkit_strdup_intern(text->c_str());
+    if (const char* const text = to_interned(answer.get())) return text;
   call.fail();
   return nullptr;
 }
@@ -74,16 +74,7 @@ int list_exports(int readonly, int is_tls, nbdkit_exports* exports) noexcept {
   const Turn turn;
   Call call{*script, id::list_exports};
   const Ref answer = call.invoke(readonly != 0, is_tls != 0);
-  const auto add = [&](PyObject* item) {
-    const auto found = to_export(item);
-    if (!found) return false;
-    const char* const description = found->description ? found->description->c_str() : nullptr;
-    if (nbdkit_add_export(exports, found->name.c_str(), description) == 0) return true;
-    script_error("nbdkit refuses the export " + describe(item));
-    return false;
-  };
-  constexpr const char* expected = "names or (name, description) pairs, such as a list of them";
-  if (answer && for_each(answer.get(), expected, add)) return 0;
+  if (answer && add_exports(answer.get(), exports)) return 0;
   call.fail();
   return -1;
 }

@@ -10,7 +10,7 @@
 #include <memory>
 #include <optional>
 
-#include "nbdkit_python/call.hpp"
+#include "../nbdkit/steps.hpp"
 #include "nbdkit_python/script.hpp"
 
 namespace nbdkit_python::door {
@@ -49,31 +49,10 @@ inline PyObject* handle(void* connection) noexcept { return static_cast<Connecti
 inline bool version_1() noexcept { return script->api_version() == 1; }
 inline bool has(std::size_t callback) noexcept { return script && script->has(callback); }
 
-// Until the end of the block, the callbacks of other threads wait, if the script wants one request at a time. It comes
-// before an Attach: who waits for it must not hold the GIL.
-//
-// nbdkit has a lock for that, but holds it through a client's handshake as well: one that connects and says nothing
-// would stop all others.
-class [[nodiscard]] Turn {
- public:
-  Turn() noexcept;
-  ~Turn();
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-
-  // Set once, before nbdkit serves.
-  static bool needed;
-};
-
 // A callback that answers nothing, with these arguments: 0 or -1, as nbdkit wants it.
 template <typename... Arguments>
 int run(std::size_t callback, const Arguments&... arguments) noexcept {
-  const Turn turn;
-  Call call{*script, callback};
-  const Ref answer = call.invoke(arguments...);
-  if (answer && to_nothing(answer.get())) return 0;
-  call.fail();
-  return -1;
+  return nbdkit_python::run(*script, callback, arguments...);
 }
 
 // life.cpp: the server's start and end.

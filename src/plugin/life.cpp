@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The server's life as the script sees it: load, parameters, the steps up to serving, and the end.
-#include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <string>
 
+#include "../nbdkit/server.hpp"
 #include "door.hpp"
 #include "nbdkit_python/interpreter.hpp"
-#include "server.hpp"
 
 namespace nbdkit_python::door {
 
@@ -18,61 +15,11 @@ std::unique_ptr<Script>& script = *new std::unique_ptr<Script>;
 bool reads_by_count = true;
 std::atomic<bool> reads_all = false;
 std::atomic<bool> ending = false;
-bool Turn::needed = false;
 
 namespace {
 
-// Recursive, since a zero may become a pwrite. Never destroyed, as the script.
-std::recursive_mutex& turns = *new std::recursive_mutex;
-
-// nbdkit exits at once if a step of its start fails, so that what was printed must be written now.
-int stop() noexcept {
-  const Attach attach;
-  interpreter::flush();
-  return -1;
-}
-
 // A step of the server's start that the script need not have.
-int start_step(std::size_t callback) noexcept { return !has(callback) || run(callback) == 0 ? 0 : stop(); }
-
-// A callback of the server's end that the script need not have.
-void last_call(std::size_t callback) noexcept {
-  if (!has(callback)) return;
-  const Turn turn;
-  const Attach attach;
-  run(callback);
-  interpreter::ran(script->callback(callback));
-}
-
-// The signals that tell nbdkit to end. A handler in Python would take their place and never run: that is the main
-// thread's to do, which waits for clients and goes back to that after a signal.
-class QuitSignals {
- public:
-  QuitSignals() noexcept {
-    for (std::size_t i = 0; i < std::size(signals); ++i) sigaction(signals[i].number, nullptr, &before_[i]);
-  }
-
-  // Puts back what has been replaced by a function since, with a warning.
-  void keep() const noexcept {
-    for (std::size_t i = 0; i < std::size(signals); ++i) {
-      struct sigaction now = {};
-      sigaction(signals[i].number, nullptr, &now);
-      if (now.sa_handler == before_[i].sa_handler || now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN) continue;
-      sigaction(signals[i].number, &before_[i], nullptr);
-      nbdkit_error("warning: %s: its handler of %s would never run, and nbdkit's is kept: see cleanup",
-                   script->name().c_str(), signals[i].name);
-    }
-  }
-
- private:
-  struct Signal {
-    int number;
-    const char* name;
-  };
-  static constexpr Signal signals[] = {
-      {SIGHUP, "SIGHUP"}, {SIGINT, "SIGINT"}, {SIGQUIT, "SIGQUIT"}, {SIGTERM, "SIGTERM"}};
-  struct sigaction before_[std::size(signals)];
-};
+int start_step(std::size_t callback) noexcept { return script ? nbdkit_python::start_step(*script, callback) : 0; }
 
 int settle_callbacks() noexcept {
   if (!script->resolve()) return stop();
@@ -94,41 +41,14 @@ int load_script(const char* name) noexcept {
   return start_step(id::load) == 0 ? settle_callbacks() : -1;
 }
 
-// What the script wants, or -1 after an error.
-int wanted_thread_model() noexcept {
-  if (!has(id::thread_model)) return NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS;
-  Call call{*script, id::thread_model};
-  if (const Ref answer = call.invoke())
-    if (const auto model =
-            to_int(answer.get(), NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS, NBDKIT_THREAD_MODEL_PARALLEL))
-      return static_cast<int>(*model);
-  call.fail();
-  return stop();
-}
-
 }  // namespace
 
-Turn::Turn() noexcept {
-  if (needed) turns.lock();
-}
-
-Turn::~Turn() {
-  if (needed) turns.unlock();
-}
-
-void load() noexcept {
-  const Server& server = nbdkit_server();
-  if (std::strcmp(interpreter::build(), NBDKIT_PYTHON_BUILD) != 0) {
-    server.error("this plugin and its libnbdkit-python.so are not of one build: install both again");
-    std::exit(EXIT_FAILURE);
-  }
-  if (!interpreter::hold(server)) std::exit(EXIT_FAILURE);
-}
+void load() noexcept { hold_interpreter(nbdkit_server(), "plugin"); }
 
 void unload() noexcept {
   if (script) {
     close_all();
-    last_call(id::unload);
+    last_call(*script, id::unload);
     const Attach attach;
     script.reset();
   }
@@ -198,19 +118,14 @@ void dump_plugin() noexcept {
 }
 
 int thread_model() noexcept {
-  const int model = wanted_thread_model();
-  Turn::needed = model == NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS;
-  return Turn::needed ? NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS : model;
+  if (!has(id::thread_model)) return Turn::settle(NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS);
+  const auto model = wanted_thread_model(*script, id::thread_model);
+  return model ? Turn::settle(*model) : stop();
 }
 
 int get_ready() noexcept {
   if (start_step(id::get_ready) == -1) return -1;
-  {
-    // nbdkit redirects standard output next.
-    const Attach attach;
-    interpreter::flush();
-  }
-  interpreter::expect_fork();
+  expect_fork();
   return 0;
 }
 
@@ -218,14 +133,14 @@ int after_fork() noexcept {
   interpreter::forked();
   const QuitSignals quit;
   const int done = start_step(id::after_fork);
-  quit.keep();
+  quit.keep(*script);
   return done;
 }
 
 void cleanup() noexcept {
   ending = true;
   close_all();
-  last_call(id::cleanup);
+  if (script) last_call(*script, id::cleanup);
 }
 
 }  // namespace nbdkit_python::door

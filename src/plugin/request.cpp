@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A client's requests: reads, writes and their kin, from nbdkit's buffer to the script and back.
-#include <algorithm>
-#include <cstring>
+#include <cerrno>
 #include <optional>
 
+#include "../nbdkit/answers.hpp"
 #include "door.hpp"
-#include "nbdkit_python/buffer.hpp"
 #include "nbdkit_python/convert.hpp"
-#include "nbdkit_python/error.hpp"
 
 namespace nbdkit_python::door {
 
@@ -27,20 +25,6 @@ int missing(std::size_t callback, const char* promise) noexcept {
   return -1;
 }
 
-// What zero has declined, by pwrite. nbdkit would do it, too, but 1.42 and older write all of a large
-// request's zeros to the place of its first 64 MiB, and say that it is done.
-int write_zeros(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  // In .bss, and never written to.
-  static char zeros[64 << 20];
-  while (count > 0) {
-    const uint32_t length = std::min<uint32_t>(count, sizeof zeros);
-    if (pwrite(h, zeros, length, offset, flags) == -1) return -1;
-    count -= length;
-    offset += length;
-  }
-  return 0;
-}
-
 // Whether the script has zeroed the range: 0 or -1, as nbdkit wants it; empty where it declines.
 std::optional<int> zeroed(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
   // The zero of version 1 has no flags to be told that it must be fast or not at all.
@@ -50,17 +34,7 @@ std::optional<int> zeroed(void* h, uint32_t count, uint64_t offset, uint32_t fla
   const Ref answer =
       version_1() ? call.invoke(handle(h), count, offset, may_trim) : call.invoke(handle(h), count, offset, flags);
   if (answer && to_nothing(answer.get()) && !call.declined()) return 0;
-  if (call.declines()) return {};
-  return -1;
-}
-
-int pread_by_count(Call& call, void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  if (is_free(buf, count)) {
-    const Ref answer =
-        version_1() ? call.invoke(handle(h), count, offset) : call.invoke(handle(h), count, offset, flags);
-    if (answer && copy_bytes(answer.get(), buf, count)) return 0;
-  }
-  call.fail();
+  if (call.fail_or_decline() == EOPNOTSUPP) return {};
   return -1;
 }
 
@@ -69,36 +43,23 @@ int pread_by_count(Call& call, void* h, void* buf, uint32_t count, uint64_t offs
 int pread(void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
   const Turn turn;
   Call call{*script, id::pread};
-  if (reads_by_count) return pread_by_count(call, h, buf, count, offset, flags);
-  // What the script does not fill must not be an earlier request's data.
-  if (!reads_all.load(std::memory_order_relaxed)) std::memset(buf, 0, count);
-  View view{buf, count, true};
-  const auto filled = [&] {
-    const Ref answer = view.get() ? call.invoke(handle(h), view.get(), offset, flags) : Ref{};
-    if (!answer || answer.get() == Py_None || answer.get() == view.get()) return static_cast<bool>(answer);
-    // Some scripts return the data all the same.
-    return PyObject_CheckBuffer(answer.get()) != 0 ? copy_bytes(answer.get(), buf, count) : to_nothing(answer.get());
+  const auto bytes = [&] {
+    return version_1() ? call.invoke(handle(h), count, offset) : call.invoke(handle(h), count, offset, flags);
   };
-  if (filled() && view.close()) return 0;
-  call.fail();
-  return -1;
+  const auto filled = [&](PyObject* view) { return call.invoke(handle(h), view, offset, flags); };
+  const int err = reads_by_count ? receive(call, buf, count, bytes)
+                                 : fill(call, buf, count, reads_all.load(std::memory_order_relaxed), filled);
+  return err == 0 ? 0 : -1;
 }
 
 int pwrite(void* h, const void* buf, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
   if (!has(id::pwrite)) return missing(id::pwrite, "can_write");
   const Turn turn;
   Call call{*script, id::pwrite};
-  // The view is a read-only one.
-  View view{const_cast<void*>(buf), count, false};
-  const auto written = [&] {
-    if (view.get() == nullptr) return false;
-    const Ref answer =
-        version_1() ? call.invoke(handle(h), view.get(), offset) : call.invoke(handle(h), view.get(), offset, flags);
-    return answer && to_nothing(answer.get());
+  const auto written = [&](PyObject* view) {
+    return version_1() ? call.invoke(handle(h), view, offset) : call.invoke(handle(h), view, offset, flags);
   };
-  if (written() && view.close()) return 0;
-  call.fail();
-  return -1;
+  return send(call, buf, count, written) == 0 ? 0 : -1;
 }
 
 int flush(void* h, uint32_t flags) noexcept {
@@ -114,7 +75,12 @@ int trim(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
 int zero(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
   const Turn turn;
   if (const auto done = zeroed(h, count, offset, flags)) return *done;
-  return (flags & NBDKIT_FLAG_FAST_ZERO) != 0 ? decline() : write_zeros(h, count, offset, flags & NBDKIT_FLAG_FUA);
+  if ((flags & NBDKIT_FLAG_FAST_ZERO) != 0) return decline();
+  // nbdkit would do it, too, but 1.42 and older write all of a large request's zeros to the place of its first 64 MiB,
+  // and say that it is done.
+  return write_zeros(count, offset, [&](const char* zeros, uint32_t length, uint64_t at) {
+    return pwrite(h, zeros, length, at, flags & NBDKIT_FLAG_FUA);
+  });
 }
 
 int cache(void* h, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
@@ -126,24 +92,7 @@ int extents(void* h, uint32_t count, uint64_t offset, uint32_t flags, nbdkit_ext
   const Turn turn;
   Call call{*script, id::extents};
   const Ref answer = call.invoke(handle(h), count, offset, flags);
-  const uint64_t end = offset + count;
-  bool any = false, enough = false;
-  const auto add = [&](PyObject* item) {
-    const auto extent = to_extent(item);
-    if (!extent) return false;
-    any = any || (extent->length > 0 && extent->offset + extent->length > offset);
-    // Nothing beyond the request: told more about one of 2**32 - 1 bytes, nbdkit 1.42.2 and older would abort.
-    if (enough) return true;
-    const uint64_t rest = end - std::min(end, extent->offset);
-    enough = rest > 0 && extent->length >= rest;
-    if (nbdkit_add_extent(list, extent->offset, enough ? rest : extent->length, extent->type) == 0) return true;
-    script_error("nbdkit refuses the extent " + describe(item));
-    return false;
-  };
-  if (answer && for_each(answer.get(), "(offset, length, type) tuples, such as a list of them", add)) {
-    if (any) return 0;
-    script_error("expected at least one extent of the range, got none");
-  }
+  if (answer && add_extents(answer.get(), count, offset, list)) return 0;
   call.fail();
   return -1;
 }
