@@ -18,6 +18,11 @@ FUA_NONE = 0
 FUA_EMULATE = 1
 FUA_NATIVE = 2
 
+# What a translator's can_zero() and next.can_zero() return.
+ZERO_NONE = 0
+ZERO_EMULATE = 1
+ZERO_NATIVE = 2
+
 # What can_cache() returns.
 CACHE_NONE = 0
 CACHE_EMULATE = 1

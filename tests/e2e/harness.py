@@ -71,7 +71,7 @@ class Server:
     """One running nbdkit. `socket` is its path, `uri` what clients take, `log()` all that it has said so far."""
 
     def __init__(self, folder: Path, script: Path | str, *arguments: object, options: tuple[str, ...] = (),
-                 verbose: bool = False, env: dict[str, str] | None = None) -> None:
+                 verbose: bool = False, env: dict[str, str] | None = None, plugin: str = PLUGIN) -> None:
         self.folder = folder
         self.socket = folder / "nbd.sock"
         self.uri = f"nbd+unix:///?socket={self.socket}"
@@ -80,7 +80,7 @@ class Server:
         self.connections: weakref.WeakSet[nbd.NBD] = weakref.WeakSet()
         pidfile = folder / "nbdkit.pid"
         command = ["nbdkit", "-f", "-U", str(self.socket), "-P", str(pidfile), *(["-v"] if verbose else []),
-                   *options, PLUGIN, str(script), *map(str, arguments)]
+                   *options, plugin, str(script), *map(str, arguments)]
         with self.logfile.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=env or environment())
