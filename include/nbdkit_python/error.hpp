@@ -20,6 +20,8 @@ struct Failure {
 //   set_error: what the script gave to nbdkit.set_error() in this call, or 0
 // errno, first that applies: nbdkit.Error's, set_error, OSError's, the exception's class, EIO.
 Failure take_failure(int set_error) noexcept;
+// The same with the errno as it is, for a server whose clients know them all.
+Failure take_raw_failure(int set_error = 0) noexcept;
 
 // The text of an object for the log: a str as it is (what cannot be encoded is escaped, and control characters but line
 // breaks and tabs), bytes likewise, anything else through str(). Never fails, and leaves the error indicator clear.

@@ -127,7 +127,7 @@ Ref encoded(PyObject* text) noexcept { return Ref::take(PyUnicode_AsEncodedStrin
 
 }  // namespace
 
-Failure take_failure(int set_error) noexcept {
+Failure take_raw_failure(int set_error) noexcept {
   const Ref exception = take_exception();
   if (!exception) return {EIO, "failed without an exception"};
   const bool deliberate = is(exception.get(), interpreter::package().error);
@@ -149,10 +149,16 @@ Failure take_failure(int set_error) noexcept {
   } else {
     message = formatted(exception.get());
   }
-  const int sent = errno_for_client(err);
-  if (sent != err && err != EACCES)
-    message += " (NBD has no " + errno_name(err) + ": the client gets " + errno_name(sent) + ")";
-  return {sent, std::move(message)};
+  return {err, std::move(message)};
+}
+
+Failure take_failure(int set_error) noexcept {
+  Failure failure = take_raw_failure(set_error);
+  const int sent = errno_for_client(failure.err);
+  if (sent != failure.err && failure.err != EACCES)
+    failure.message += " (NBD has no " + errno_name(failure.err) + ": the client gets " + errno_name(sent) + ")";
+  failure.err = sent;
+  return failure;
 }
 
 std::string log_text(PyObject* object) noexcept {

@@ -93,6 +93,14 @@ TEST_F(ErrorTest, ErrnosThatNbdHasNot) {
   EXPECT_CONTAINS(message_of("raise nbdkit.Error(4000, 'text')"), "[errno 4000]");
 }
 
+TEST_F(ErrorTest, RawErrnosAreThoseOfTheException) {
+  raise("raise OSError(errno.ENOENT, 'gone')");
+  const Failure failure = take_raw_failure();
+  EXPECT_EQ(failure.err, ENOENT);
+  EXPECT_EQ(failure.message.find("NBD"), std::string::npos) << failure.message;
+  EXPECT_EQ(raised(), "");
+}
+
 TEST_F(ErrorTest, DeliberateErrorIsOneLine) {
   EXPECT_EQ(message_of("raise nbdkit.Error(errno.ENOSPC, 'the pool is full')"), "the pool is full [ENOSPC]");
   EXPECT_EQ(message_of("raise nbdkit.Error(errno.ENOSPC)"), "No space left on device [ENOSPC]");
