@@ -76,7 +76,16 @@ std::string executable(const Server& server) {
   return base;
 }
 
+// A server may have loaded the door, and so libpython, for itself alone. CPython's own extension modules look for its
+// symbols among those that are for all.
+void publish_libpython() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<const void*>(&Py_InitializeFromConfig), &info) != 0)
+    dlopen(info.dli_fname, RTLD_NOLOAD | RTLD_GLOBAL | RTLD_NOW);
+}
+
 bool initialize(const Server& server) {
+  publish_libpython();
   PyImport_AppendInittab("_nbdkit", module_init);
   PyConfig config;
   PyConfig_InitPythonConfig(&config);
