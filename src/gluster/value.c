@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the door holds of GlusterFS's objects, and how it looks into them.
+#include <glusterfs/dict.h>
+#include <glusterfs/fd.h>
+#include <glusterfs/gf-dirent.h>
+#include <glusterfs/globals.h>
+#include <glusterfs/inode.h>
+#include <glusterfs/iobuf.h>
+#include <glusterfs/mem-pool.h>
+#include <glusterfs/xlator.h>
+
+#include "graph.h"
+
+// A copy in memory of malloc's.
+static void* copy_of(const void* data, size_t size) {
+  void* copy = malloc(size != 0 ? size : 1);
+  if (copy != NULL && size != 0) memcpy(copy, data, size);
+  return copy;
+}
+
+// A loc whose name lasts as long: GlusterFS's own copy shares the name where there is no path.
+struct held_loc {
+  loc_t loc;
+  char* name;
+};
+
+static loc_t* hold_loc(loc_t* loc) {
+  struct held_loc* held = calloc(1, sizeof *held);
+  if (held == NULL) return NULL;
+  if (loc_copy(&held->loc, loc) != 0) {
+    free(held);
+    return NULL;
+  }
+  if (held->loc.path == NULL && loc->name != NULL) {
+    held->name = strdup(loc->name);
+    if (held->name == NULL) {
+      loc_wipe(&held->loc);
+      free(held);
+      return NULL;
+    }
+    held->loc.name = held->name;
+  }
+  return &held->loc;
+}
+
+static void drop_loc(loc_t* loc) {
+  struct held_loc* held = (struct held_loc*)loc;
+  loc_wipe(loc);
+  free(held->name);
+  free(held);
+}
+
+static gf_dirent_t* hold_dirents(gf_dirent_t* head) {
+  gf_dirent_t* copy = graph_dirents_new();
+  if (copy == NULL) return NULL;
+  for (gf_dirent_t* entry = NULL; (entry = graph_dirents_next(head, entry)) != NULL;)
+    if (!graph_dirents_add(copy, entry)) {
+      gf_dirent_free(copy);
+      free(copy);
+      return NULL;
+    }
+  return copy;
+}
+
+static void drop_locks(lock_migration_info_t* head) {
+  lock_migration_info_t* lock;
+  lock_migration_info_t* next;
+  list_for_each_entry_safe(lock, next, &head->list, list) {
+    free(lock->client_uid);
+    free(lock);
+  }
+  free(head);
+}
+
+static lock_migration_info_t* hold_locks(lock_migration_info_t* head) {
+  lock_migration_info_t* copy = calloc(1, sizeof *copy);
+  if (copy == NULL) return NULL;
+  INIT_LIST_HEAD(&copy->list);
+  lock_migration_info_t* lock;
+  list_for_each_entry(lock, &head->list, list) {
+    lock_migration_info_t* one = copy_of(lock, sizeof *lock);
+    char* client = lock->client_uid != NULL ? strdup(lock->client_uid) : NULL;
+    if (one == NULL || (client == NULL && lock->client_uid != NULL)) {
+      free(one);
+      free(client);
+      drop_locks(copy);
+      return NULL;
+    }
+    one->client_uid = client;
+    list_add_tail(&one->list, &copy->list);
+  }
+  return copy;
+}
+
+// A vector, its count and its iobref, whose places in the values are these. Without an iobref nobody would keep the
+// memory for us, so it is copied.
+static bool hold_data(Value* vector, Value* count, Value* iobref) {
+  const struct iovec* old = vector->vector;
+  if (old == NULL) {
+    count->number = 0;
+    iobref->iobref = NULL;
+    return true;
+  }
+  if (iobref->iobref != NULL) {
+    vector->vector = copy_of(old, (size_t)count->number * sizeof *old);
+    if (vector->vector == NULL) return false;
+    iobref_ref(iobref->iobref);
+    return true;
+  }
+  size_t size = iov_length(old, (int)count->number);
+  struct iovec* one = malloc(sizeof *one);
+  if (one == NULL) return false;
+  iobref->iobref = graph_buffer(size, one);
+  if (iobref->iobref == NULL) {
+    free(one);
+    return false;
+  }
+  iov_unload(one->iov_base, old, (int)count->number);
+  vector->vector = one;
+  count->number = 1;
+  return true;
+}
+
+// The length of a strong checksum is told beside it.
+static uint8_t* hold_checksum(const uint8_t* checksum, dict_t* xdata) {
+  uint8_t* copy = calloc(1, checksum_size);
+  bool is_long = xdata != NULL && dict_get(xdata, "fips-mode-rchecksum") != NULL;
+  if (copy != NULL) memcpy(copy, checksum, is_long ? checksum_size : checksum_size / 2);
+  return copy;
+}
+
+// The value of this kind among them, or a place of no use.
+static Value* find(const Field* fields, int count, Value* values, enum Kind kind) {
+  static Value none;
+  for (int i = 0; i < count; ++i)
+    if (fields[i].kind == kind) return &values[i];
+  none.number = 0;
+  return &none;
+}
+
+static bool hold_one(const Field* fields, int count, Value* values, int i) {
+  Value* value = &values[i];
+  if (fields[i].kind == kind_vector)
+    return hold_data(value, find(fields, count, values, kind_count), find(fields, count, values, kind_iobref));
+  if (fields[i].kind >= kind_i32 || value->text == NULL) return true;
+  switch (fields[i].kind) {
+    case kind_loc:
+      value->loc = hold_loc(value->loc);
+      break;
+    case kind_fd:
+      fd_ref(value->fd);
+      break;
+    case kind_inode:
+      inode_ref(value->inode);
+      break;
+    case kind_dict:
+      dict_ref(value->dict);
+      break;
+    case kind_iatt:
+    case kind_entry:
+      value->iatt = copy_of(value->iatt, sizeof *value->iatt);
+      break;
+    case kind_text:
+    case kind_name:
+      value->text = strdup(value->text);
+      break;
+    case kind_dirents:
+      value->dirents = hold_dirents(value->dirents);
+      break;
+    case kind_flock:
+      value->flock = copy_of(value->flock, sizeof *value->flock);
+      break;
+    case kind_lease:
+      value->lease = copy_of(value->lease, sizeof *value->lease);
+      break;
+    case kind_statvfs:
+      value->statvfs = copy_of(value->statvfs, sizeof *value->statvfs);
+      break;
+    case kind_checksum:
+      value->checksum = hold_checksum(value->checksum, values[count - 1].dict);
+      break;
+    case kind_locks:
+      value->locks = hold_locks(value->locks);
+      break;
+    default:
+      return true;
+  }
+  return value->text != NULL;
+}
+
+static void drop_one(enum Kind kind, Value value) {
+  if (kind >= kind_i32 || value.text == NULL) return;
+  switch (kind) {
+    case kind_loc:
+      drop_loc(value.loc);
+      break;
+    case kind_fd:
+      fd_unref(value.fd);
+      break;
+    case kind_inode:
+      inode_unref(value.inode);
+      break;
+    case kind_dict:
+      dict_unref(value.dict);
+      break;
+    case kind_iobref:
+      iobref_unref(value.iobref);
+      break;
+    case kind_dirents:
+      gf_dirent_free(value.dirents);
+      free(value.dirents);
+      break;
+    case kind_locks:
+      drop_locks(value.locks);
+      break;
+    case kind_count:
+      break;
+    default:
+      free((void*)value.text);
+  }
+}
+
+bool graph_hold(const Field* fields, int count, Value* values) {
+  // The checksum looks at the dict behind it, which a reference leaves where it is.
+  for (int i = 0; i < count; ++i) {
+    if (hold_one(fields, count, values, i)) continue;
+    // What is not held yet is still GlusterFS's.
+    for (int j = 0; j < i; ++j)
+      if (fields[j].kind != kind_iobref) drop_one(fields[j].kind, values[j]);
+    for (int j = 0; j < i; ++j)
+      if (fields[j].kind == kind_vector) drop_one(kind_iobref, *find(fields, count, values, kind_iobref));
+    return false;
+  }
+  return true;
+}
+
+void graph_drop(const Field* fields, int count, Value* values) {
+  for (int i = 0; i < count; ++i) drop_one(fields[i].kind, values[i]);
+}
+
+void graph_loc(const loc_t* loc, LocFacts* facts) {
+  *facts = (LocFacts){loc->path, loc->name, loc->inode, loc->parent, loc->gfid, loc->pargfid};
+}
+
+void graph_fd(const fd_t* fd, FdFacts* facts) { *facts = (FdFacts){fd->inode, fd->flags, fd->pid, fd->anonymous}; }
+
+const uint8_t* graph_inode_gfid(const inode_t* inode) { return inode->gfid; }
+int graph_inode_type(const inode_t* inode) { return inode->ia_type; }
+
+uint64_t graph_inode_context(inode_t* inode, xlator_t* xl) {
+  uint64_t context = 0;
+  return inode_ctx_get(inode, xl, &context) == 0 ? context : 0;
+}
+
+uint64_t graph_fd_context(fd_t* fd, xlator_t* xl) {
+  uint64_t context = 0;
+  return fd_ctx_get(fd, xl, &context) == 0 ? context : 0;
+}
+
+bool graph_set_inode_context(inode_t* inode, xlator_t* xl, uint64_t context) {
+  return inode_ctx_set(inode, xl, &context) == 0;
+}
+
+bool graph_set_fd_context(fd_t* fd, xlator_t* xl, uint64_t context) { return fd_ctx_set(fd, xl, context) == 0; }
+
+dict_t* graph_dict_new(void) { return dict_new(); }
+
+size_t graph_dict_count(const dict_t* dict) { return (size_t)dict->count; }
+
+static bool visit_item(const char* key, data_t* data, ItemVisitor visit, void* context) {
+  Item item = {.data = data->data, .size = data->len};
+  switch (data->data_type) {
+    case GF_DATA_TYPE_INT:
+      item.type = item_signed;
+      item.number = data_to_int64(data);
+      break;
+    case GF_DATA_TYPE_UINT:
+      item.type = item_unsigned;
+      item.number = (int64_t)data_to_uint64(data);
+      break;
+    case GF_DATA_TYPE_DOUBLE:
+      item.type = item_real;
+      item.real = strtod(data->data, NULL);
+      break;
+    case GF_DATA_TYPE_STR:
+      item.type = item_text;
+      // Its length counts the NUL, where there is one.
+      item.size = strnlen(data->data, data->len);
+      break;
+    case GF_DATA_TYPE_GFUUID:
+      item.type = data->len == gfid_size ? item_gfid : item_bytes;
+      break;
+    default:
+      item.type = item_bytes;
+  }
+  return visit(context, key, &item);
+}
+
+struct visit {
+  ItemVisitor visit;
+  void* context;
+};
+
+static int visit_next(dict_t* dict, char* key, data_t* data, void* context) {
+  (void)dict;
+  const struct visit* visit = context;
+  return data == NULL || visit_item(key, data, visit->visit, visit->context) ? 0 : -1;
+}
+
+bool graph_dict_visit(dict_t* dict, const char* key, ItemVisitor visit, void* context) {
+  if (key == NULL) {
+    struct visit all = {visit, context};
+    return dict_foreach(dict, visit_next, &all) >= 0;
+  }
+  data_t* data = NULL;
+  if (dict_get_with_ref(dict, (char*)key, &data) != 0 || data == NULL) return false;
+  bool taken = visit_item(key, data, visit, context);
+  data_unref(data);
+  return taken;
+}
+
+int graph_dict_set(dict_t* dict, const char* key, const Item* item) {
+  char* name = (char*)key;
+  int result;
+  switch (item->type) {
+    case item_signed:
+      result = dict_set_int64(dict, name, item->number);
+      break;
+    case item_unsigned:
+      result = dict_set_uint64(dict, name, (uint64_t)item->number);
+      break;
+    case item_real:
+      result = dict_set_double(dict, name, item->real);
+      break;
+    case item_text:
+      result = dict_set_dynstr_with_alloc(dict, name, item->data);
+      break;
+    default: {
+      // The dict frees it as GlusterFS's memory.
+      char* copy = GF_MALLOC(item->size != 0 ? item->size : 1, gf_common_mt_char);
+      if (copy == NULL) return ENOMEM;
+      if (item->size != 0) memcpy(copy, item->data, item->size);
+      result = dict_set_bin(dict, name, copy, item->size);
+      if (result != 0) GF_FREE(copy);
+    }
+  }
+  return result == 0 ? 0 : result < 0 ? -result : ENOMEM;
+}
+
+void graph_dict_delete(dict_t* dict, const char* key) { dict_del(dict, (char*)key); }
+
+struct iobref* graph_buffer(size_t size, struct iovec* vector) {
+  struct iobuf* buffer = iobuf_get2(THIS->ctx->iobuf_pool, size != 0 ? size : 1);
+  if (buffer == NULL) return NULL;
+  struct iobref* reference = iobref_new();
+  if (reference != NULL && iobref_add(reference, buffer) != 0) {
+    iobref_unref(reference);
+    reference = NULL;
+  }
+  vector->iov_base = iobuf_ptr(buffer);
+  vector->iov_len = size;
+  iobuf_unref(buffer);
+  return reference;
+}
+
+void graph_buffer_drop(struct iobref* buffer) { iobref_unref(buffer); }
+
+gf_dirent_t* graph_dirents_new(void) {
+  gf_dirent_t* head = calloc(1, sizeof *head);
+  if (head != NULL) INIT_LIST_HEAD(&head->list);
+  return head;
+}
+
+gf_dirent_t* graph_dirents_next(gf_dirent_t* head, gf_dirent_t* entry) {
+  gf_dirent_t* next = entry != NULL ? entry->next : head->next;
+  return next != head ? next : NULL;
+}
+
+void graph_dirent(gf_dirent_t* entry, DirentFacts* facts) {
+  *facts = (DirentFacts){entry->d_name,  entry->d_ino, entry->d_off, entry->d_type,
+                         &entry->d_stat, entry->dict,  entry->inode};
+}
+
+gf_dirent_t* graph_dirent_new(const DirentFacts* facts) {
+  gf_dirent_t* entry = gf_dirent_for_name(facts->name);
+  if (entry == NULL) return NULL;
+  entry->d_ino = facts->ino;
+  entry->d_off = facts->offset;
+  entry->d_type = facts->type;
+  if (facts->stat != NULL) entry->d_stat = *facts->stat;
+  if (facts->dict != NULL) entry->dict = dict_ref(facts->dict);
+  if (facts->inode != NULL) entry->inode = inode_ref(facts->inode);
+  return entry;
+}
+
+bool graph_dirents_add(gf_dirent_t* head, gf_dirent_t* entry) {
+  gf_dirent_t* copy = entry_copy(entry);
+  if (copy != NULL) list_add_tail(&copy->list, &head->list);
+  return copy != NULL;
+}
+
+void graph_dirent_free(gf_dirent_t* entry) { gf_dirent_entry_free(entry); }
+
+struct gf_flock* graph_flock_new(void) {
+  return calloc(1, sizeof(struct gf_flock));
+}
+
+void graph_flock(const struct gf_flock* flock, FlockFacts* facts) {
+  *facts = (FlockFacts){.type = flock->l_type,
+                        .whence = flock->l_whence,
+                        .start = flock->l_start,
+                        .length = flock->l_len,
+                        .pid = flock->l_pid,
+                        .owner = flock->l_owner.data,
+                        .owner_size = flock->l_owner.len > 0 ? (size_t)flock->l_owner.len : 0};
+}
+
+void graph_set_flock(struct gf_flock* flock, const FlockFacts* facts) {
+  flock->l_type = (short)facts->type;
+  flock->l_whence = (short)facts->whence;
+  flock->l_start = facts->start;
+  flock->l_len = facts->length;
+  flock->l_pid = facts->pid;
+}
