@@ -9,6 +9,30 @@ raises an AttributeError that says so.
 from ._constants import *  # noqa: F403
 from ._errors import Error as Error
 
+TYPE_CHECKING = False  # as in `typing`, whose import takes time
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol, TypeVar
+
+    class _Sized(Protocol):
+        def get_size(self) -> int: ...
+
+    _Disk = TypeVar("_Disk", bound=Callable[[bool], _Sized])
+del TYPE_CHECKING
+
+
+def disk(cls: "_Disk") -> "_Disk":
+    """Mark a class as the script's disk: its methods are the callbacks, and an instance is a client's connection.
+
+    `__init__(self, readonly)` is `open`, and `self` the handle; what no connection asks for, such as list_exports, is a
+    static or class method or a function. The script's API_VERSION is 2 unless it says 1. Raises TypeError for what is
+    no class; what else is wrong with it is found when the script is loaded.
+    """
+    from ._classes import mark
+
+    mark(cls, "disk")
+    return cls
+
 
 # Two parsers that older servers lack; a newer one's own takes their place below. What does the work is loaded when it
 # is needed, so that `import nbdkit` stays light. The parameters are called as the server's are.

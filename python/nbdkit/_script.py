@@ -116,9 +116,16 @@ def _text(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def api_version(script: ModuleType, highest: int) -> int:
-    """The script's API_VERSION, or 1."""
-    version = getattr(script, "API_VERSION", 1)
+def marked(script: ModuleType, kind: str) -> type | None:
+    """The class that the script has marked as its `kind`: `disk`, as by @nbdkit.disk. None: there is none."""
+    # Without the module that makes the marks, there are none, and it is not needed.
+    classes = sys.modules.get("nbdkit._classes")
+    return classes.marked(script, kind) if classes else None
+
+
+def api_version(script: ModuleType, highest: int, kind: str = "disk") -> int:
+    """The script's API_VERSION; without it 2 for a class, which no older script has, and 1 for functions."""
+    version = getattr(script, "API_VERSION", 2 if marked(script, kind) else 1)
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= highest:
         raise ScriptError(f"API_VERSION: expected 1 or {highest}, got {version!r}")
     return version
@@ -132,23 +139,40 @@ def magic_config_key(script: ModuleType) -> str | None:
     return key
 
 
-def resolve(script: ModuleType, specs: Iterable[Spec]) -> tuple[list[Callback | None], list[str]]:
-    """The script's callbacks in the order of `specs`, None where it has none; and a line on each thing left alone."""
+def resolve(script: ModuleType, specs: Iterable[Spec],
+            kind: str = "disk") -> tuple[list[Callback | None], list[str]]:
+    """The script's callbacks in the order of `specs`, None where it has none; and a line on each thing left alone.
+
+    They are functions of the script, or in the class that it has marked as its `kind`.
+    """
     warnings: list[str] = []
-    return [_resolve(script, *spec, warnings) for spec in specs], warnings
+    cls = marked(script, kind)
+    if cls is None:
+        table = {spec[0]: resolve_function(script, *spec, warnings) for spec in specs}
+    else:
+        from . import _classes
+
+        table = {spec[0]: _classes.resolve(script, cls, *spec, warnings) for spec in specs}
+    return list(table.values()), warnings
 
 
-def _resolve(script: ModuleType, name: str, need: int, may_yield: bool, parameters: str,
-             warnings: list[str]) -> Callback | None:
+def resolve_function(script: ModuleType, name: str, need: int, may_yield: bool, parameters: str,
+                     warnings: list[str]) -> Callback | None:
+    """The callback of this name that the script has at its top level."""
     callback = getattr(script, name, None)
     if callback is None:
         if need == REQUIRED:
-            raise ScriptError(f"the callback {name}({parameters}) is missing{_near(script, name)}")
+            names = [n for n, value in vars(script).items() if isinstance(value, (FunctionType, MethodType))]
+            raise ScriptError(f"the callback {name}({parameters}) is missing{near(names, name)}")
         return None
-    fault = _fault(callback, name, may_yield, parameters)
+    return accepted(callback, fault(callback, name, may_yield, parameters), own(script, callback), name, need, warnings)
+
+
+def accepted(callback: Callback, fault: str | None, own: bool, name: str, need: int,
+             warnings: list[str]) -> Callback | None:
+    """The callback if it has no fault; else None, and a warning, if its name may mean something else."""
     if fault is None:
-        return callback  # type: ignore[no-any-return]
-    own = _own(script, callback)
+        return callback
     if need == ADDED or need == SHARED and not own:
         # An import (`from functools import cache`) is no mistake; the others may be meant as the callback.
         if own or not isinstance(callback, (FunctionType, BuiltinFunctionType, type)):
@@ -157,21 +181,21 @@ def _resolve(script: ModuleType, name: str, need: int, may_yield: bool, paramete
     raise ScriptError(f"{name}: {fault}")
 
 
-def _own(script: ModuleType, callback: object) -> bool:
+def own(script: ModuleType, callback: object) -> bool:
     """Whether what runs when this is called was written in the script."""
     function, _ = _function(_called(callback))
     return function is not None and function.__globals__ is vars(script)
 
 
-def _near(script: ModuleType, name: str) -> str:
+def near(names: Iterable[str], name: str) -> str:
+    """": did you mean …?", if one of the names is near to this one."""
     import difflib
 
-    names = [n for n, value in vars(script).items() if isinstance(value, (FunctionType, MethodType))]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f": did you mean {near[0]!r}?" if near else ""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f": did you mean {found[0]!r}?" if found else ""
 
 
-def _fault(callback: object, name: str, may_yield: bool, parameters: str) -> str | None:
+def fault(callback: object, name: str, may_yield: bool, parameters: str) -> str | None:
     """Why this cannot be the callback, or None."""
     if not callable(callback):
         return f"expected a function {name}({parameters}), got {type(callback).__name__} {_short(callback)}"

@@ -182,6 +182,30 @@ TEST_F(ResolveTest, TakesCount) {
     EXPECT_EQ(resolved(two + buf)->takes_count(id::pread), false) << buf;
 }
 
+// A method is in the table as the plain function that it is in its class, and the class is `open`.
+TEST_F(ResolveTest, MethodsOfAClass) {
+  const std::string disk =
+      "import nbdkit\n"
+      "@nbdkit.disk\n"
+      "class Disk:\n"
+      "    def __init__(self, readonly): pass\n"
+      "    def pread(self, buf, offset, flags): buf[:] = b''\n"
+      "    @staticmethod\n"
+      "    def items(): return 3\n";
+  const auto script = resolved(disk);
+  EXPECT_EQ(script->api_version(), 2);
+  EXPECT_EQ(script->callback(id::open), value("__main__.Disk").get());
+  EXPECT_EQ(script->callback(id::pread), value("vars(__main__.Disk)['pread']").get());
+  EXPECT_EQ(script->callback(id::items), value("__main__.Disk.items").get());
+  EXPECT_EQ(script->takes_count(id::pread), false);
+  EXPECT_EQ(script->fills_buffer(id::pread), true);
+  const auto by_count = resolved(disk + "    def pread(self, count, offset, flags): return b''\n");
+  EXPECT_EQ(by_count->takes_count(id::pread), true);
+  EXPECT_EQ(by_count->fills_buffer(id::pread), false);
+  const auto version_1 = resolved(disk + "    def pread(self, count, offset): return b''\nAPI_VERSION = 1\n");
+  EXPECT_EQ(version_1->api_version(), 1);
+}
+
 // What follows from the statements is tested by test_fills.py.
 TEST_F(ResolveTest, FillsBuffer) {
   const std::string two = "API_VERSION = 2\ndef open(readonly): pass\n";
