@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a script's source shows without running it: wrong signatures, misspelt callbacks, promises that nothing keeps.
+
+Only what is certain is said of a function: one that is written out in the script, is the last thing of its name, and
+has no decorator. What is made in other ways, nbdkit's plugin looks at when it loads the script.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterator
+
+from .callbacks import CALLBACKS, LENIENT, MAY_YIELD, REQUIRED
+from .report import Fault
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+# What says that something can be done, and the callback that does it.
+PROMISES = {
+    "can_write": "pwrite", "can_flush": "flush", "can_trim": "trim", "can_zero": "zero", "can_extents": "extents",
+}
+VERSIONS = (1, 2)
+
+
+def read_source(source: bytes, name: str) -> tuple[list[Fault], bool]:
+    """The faults that a script's source shows, and whether the disk may start all the same."""
+    try:
+        tree = ast.parse(source, name)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        return [Fault("source", f"{type(error).__name__}: {getattr(error, 'msg', None) or error}", line)], False
+    reader = _Reader(tree)
+    fatal = list(reader.fatal())
+    return sorted([*fatal, *reader.other()], key=lambda fault: fault.line or 0), not fatal
+
+
+class _Reader:
+    def __init__(self, tree: ast.Module) -> None:
+        self.tree = tree
+        self.bound: dict[str, ast.stmt] = {}  # each name at the top level, and what it got its value from last
+        self.imports_all = False
+        self.methods: dict[str, ast.stmt] = {}  # those of a class that is the disk
+        for statement in _statements(tree.body):
+            for bound in _names(statement):
+                self.bound[bound] = statement
+            self.imports_all |= bound_by_star(statement)
+            if isinstance(statement, ast.ClassDef) and _is_disk(statement):
+                self.methods = {m.name: m for m in statement.body if isinstance(m, Function)}
+        # Set by other means, as by globals()["pread"] = …: then what is missing need not be.
+        self.is_dynamic = self.imports_all or any(
+            isinstance(node, ast.Name) and node.id in ("globals", "setattr", "exec", "vars") for node in ast.walk(tree))
+        self.callbacks = {**self.bound, **self.methods}
+        if "__init__" in self.methods:
+            self.callbacks.setdefault("open", self.methods["__init__"])
+        self.functions = {
+            name: node for name, node in self.callbacks.items() if isinstance(node, Function) and not node.decorator_list}
+
+    def fatal(self) -> Iterator[Fault]:
+        """What keeps the disk from starting."""
+        version = self.version()
+        if isinstance(version, Fault):
+            yield version
+            return
+        for name, function in self.functions.items():
+            if name in CALLBACKS:
+                yield from self.callback(name, function, version)
+        if self.methods or self.is_dynamic:  # what a class lacks may come from one that it inherits
+            return
+        for name in REQUIRED:
+            if name not in self.callbacks:
+                yield Fault("source", f"the callback {CALLBACKS[name].shown(version)} is missing" + self.near(name))
+
+    def version(self) -> int | Fault:
+        """API_VERSION, 1 if it is not there, and 2 if it cannot be told or the disk is a class."""
+        statement = self.bound.get("API_VERSION")
+        match statement:
+            case None:
+                return 2 if self.methods or self.imports_all else 1
+            case ast.Assign(value=ast.Constant(value=value)) | ast.AnnAssign(value=ast.Constant(value=value)):
+                if value in VERSIONS and type(value) is int:
+                    return value
+                return Fault("source", f"API_VERSION: expected 1 or 2, got {value!r}", statement.lineno)
+        return 2
+
+    def callback(self, name: str, function: Function, version: int) -> Iterator[Fault]:
+        """Can this function be the callback?"""
+        callback = CALLBACKS[name]
+        if isinstance(function, ast.AsyncFunctionDef):
+            return  # the plugin knows whether it can serve it
+        method = function in self.methods.values()
+        needed = len(callback.parameters(version)) + (method and not callback.parameters(version)[:1] == ("h",))
+        if _takes(function, needed):
+            if name not in MAY_YIELD and _yields(function) and name not in LENIENT:
+                yield Fault("source", f"{name}: a function with `yield` in it does not run when it is called",
+                            function.lineno)
+        elif name not in LENIENT:
+            other = 3 - version
+            fits_other = callback.version_1 != callback.version_2 and _takes(function, len(callback.parameters(other)))
+            hint = f"; that is how version {other} has it: is it API_VERSION = {other}?" if fits_other else ""
+            written = f"{name}({ast.unparse(function.args)})"
+            yield Fault("source", f"expected {callback.shown(version)}, got {written}{hint}", function.lineno)
+
+    def other(self) -> Iterator[Fault]:
+        """What is wrong, but does not keep the disk from starting."""
+        for name, does in PROMISES.items():
+            statement = self.callbacks.get(name)
+            if statement and does not in self.callbacks and not self.is_dynamic and not _says_no(statement):
+                yield Fault("source", f"{name} is there, and {does} is not: requests that it promises would fail",
+                            statement.lineno)
+        used = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        used |= {node.attr for node in ast.walk(self.tree) if isinstance(node, ast.Attribute)}
+        for name, function in self.functions.items():
+            meant = self.meant(name)
+            if meant and name not in used:
+                yield Fault("source", f"{name} is no callback, and nothing calls it: did you mean {meant}?",
+                            function.lineno)
+        yield from self.fua()
+
+    def meant(self, name: str) -> str | None:
+        """The callback that a name may be a misspelling of."""
+        if name in CALLBACKS or name.startswith("_"):
+            return None
+        plain = {callback.replace("_", ""): callback for callback in CALLBACKS if callback not in self.callbacks}
+        near = difflib.get_close_matches(name.replace("_", "").lower(), plain, n=1, cutoff=0.8)
+        return plain[near[0]] if near else None
+
+    def near(self, name: str) -> str:
+        for other in self.functions:
+            if self.meant(other) == name:
+                return f": did you mean {other!r}?"
+        return ""
+
+    def fua(self) -> Iterator[Fault]:
+        """With FUA_NATIVE, pwrite and the like must look at their flags."""
+        can_fua = self.functions.get("can_fua")
+        if can_fua is None or not any(
+                isinstance(node, (ast.Attribute, ast.Name)) and ast.unparse(node).endswith("FUA_NATIVE")
+                for node in ast.walk(can_fua)) or self.version() != 2:
+            return
+        for name in ("pwrite", "zero", "trim"):
+            function = self.functions.get(name)
+            if function is None or function.args.vararg:
+                continue
+            parameters = [*function.args.posonlyargs, *function.args.args]
+            if len(parameters) >= 4 and parameters[3].arg not in {
+                    node.id for node in ast.walk(function) if isinstance(node, ast.Name)}:
+                yield Fault("source", f"can_fua says FUA_NATIVE, but {name} does not look at its flags for FLAG_FUA",
+                            function.lineno)
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Those of the top level, also within if, try, with and loops."""
+    for statement in body:
+        yield statement
+        for field in ("body", "orelse", "finalbody"):
+            if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                yield from _statements(getattr(statement, field, []))
+        for handler in getattr(statement, "handlers", []):
+            yield from _statements(handler.body)
+
+
+def _names(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement gives something to."""
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in names)
+        case ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.For() | ast.With() | ast.Delete():
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.id
+
+
+def bound_by_star(statement: ast.stmt) -> bool:
+    """Whether it is `from … import *`."""
+    return isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*"
+
+
+def _is_disk(statement: ast.ClassDef) -> bool:
+    """Whether a class is decorated as the disk: @nbdkit.disk, or @disk."""
+    names = (ast.unparse(node.func if isinstance(node, ast.Call) else node) for node in statement.decorator_list)
+    return any(name in ("nbdkit.disk", "disk") for name in names)
+
+
+def _takes(function: Function, count: int) -> bool:
+    """Whether a function can be called with so many positional arguments."""
+    a = function.args
+    most = len(a.posonlyargs) + len(a.args)
+    required_keywords = any(default is None for default in a.kw_defaults)
+    return most - len(a.defaults) <= count and (count <= most or a.vararg is not None) and not required_keywords
+
+
+def _yields(function: Function) -> bool:
+    """Whether there is a yield in it, and not only in a function within it."""
+    def inside(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                yield child
+                yield from inside(child)
+
+    return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in inside(function))
+
+
+def _says_no(statement: ast.stmt) -> bool:
+    """Whether a callback answers no, as far as one sees."""
+    returns = [node for node in ast.walk(statement) if isinstance(node, ast.Return)]
+    return bool(returns) and all(isinstance(r.value, ast.Constant) and not r.value.value for r in returns)

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The whole check of a script, in order: its source, its start, and then one kind of sequences after another."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from .client import PATIENCE
+from .facts import Facts
+from .generate import Generator, operations
+from .plugin import find_plugin
+from .reading import read_source
+from .report import Fault, Report
+from .server import ServerError
+from .shrink import Steps, shrink
+from .steps import Event, Request, Step, requests_of
+from .trial import Disk, Failure, Trial
+
+MOST_FAULTS = 5
+SHRINKING = 10.0  # seconds for one fault
+CONNECTIONS = 3
+# Of nbdkit's own; the script's callbacks are named after it.
+_ERROR = re.compile(r"^nbdkit: (?!.*warning: ).*error: .*", re.MULTILINE)
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to check: see nbdkit.testing.check.
+
+    export: the name of the export; default: the server's default export.
+    patience: seconds to wait for an answer.
+    """
+
+    seed: int = 0
+    rounds: int = 100
+    seconds: float = 60.0
+    read_only: bool = False
+    export: str = ""
+    patience: float = PATIENCE
+
+
+def run(script: str | os.PathLike[str], words: Sequence[str], options: Options,
+        progress: Progress = lambda what, part: None) -> Report:
+    """Check a script. `progress` is called with what is being done, and how much of all of it has been, from 0 to 1."""
+    words = [*words, *(["-r"] if options.read_only else [])]
+    report = Report(os.fspath(script), words, options.seed)
+    begin = time.monotonic()
+    find_plugin()
+    source = Path(script).read_bytes()
+    check = _Check(Disk(script, words, options.export, options.patience), options, report, progress)
+    try:
+        progress("source", 0.0)
+        faults, starts = read_source(source, os.fspath(script))
+        report.faults += faults
+        report.tried.append("source")
+        if starts:
+            check.all()
+        else:
+            report.not_tried.append("anything but reading the source: the disk would not start")
+    finally:
+        check.disk.renew()
+    report.requests = check.disk.requests
+    report.seconds = time.monotonic() - begin
+    return report
+
+
+class _Stop(Exception):
+    """There is no point in going on."""
+
+
+class _Check:
+    def __init__(self, disk: Disk, options: Options, report: Report, progress: Progress) -> None:
+        self.disk = disk
+        self.options = options
+        self.report = report
+        self.progress = progress
+        self.begin = time.monotonic()
+        self.facts: Facts | None = None
+        self.part = 0.0
+
+    def tell(self, what: str, part: float) -> None:
+        self.part = part
+        self.progress(what, part)
+
+    def all(self) -> None:
+        try:
+            self.start()
+            self.search("requests one by one", 0.0, 0.4, self.options.rounds,
+                        lambda g, i: g.one_by_one() if i else g.ends(), essential=True)
+            several = self.several_connections()
+            self.search("requests at the same time", 0.6, 0.85, self.options.rounds // 2,
+                        lambda g, i: g.at_once(), connections=several, repeat=8)
+            self.ends_of_the_server()
+            self.errors_in_the_log()
+        except _Stop as stop:
+            self.report.not_tried.append(str(stop))
+
+    def start(self) -> None:
+        """The first connection, and what the disk offers."""
+        try:
+            self.disk.server()
+        except ServerError as error:
+            message, _, log = str(error).partition(":\n")
+            self.report.faults.append(Fault("start", message, log=log.strip()))
+            raise _Stop("requests: the disk does not start") from None
+        trial = Trial(self.disk, None, 1)
+        try:
+            trial.run([])
+        except Failure as failure:
+            self.report.faults.append(_fault(failure, ()))
+            raise _Stop("requests: a client cannot use the disk") from None
+        self.facts = trial.facts
+        assert self.facts
+        self.ops = operations(self.facts)
+        if not self.facts.windows:
+            raise _Stop("requests: the disk has no bytes")
+        if not self.facts.writable:
+            why = "-r" if "-r" in self.report.words else "the disk is read-only"
+            self.report.not_tried.append(f"requests that change the disk: {why}")
+
+    def several_connections(self) -> int:
+        """How many connections may be used at once, after a search for faults with as many."""
+        assert self.facts
+        if not self.facts.multi_conn:
+            self.report.not_tried.append("several connections at once: the disk does not offer it (can_multi_conn)")
+            return 1
+        good = self.search("several connections", 0.4, 0.6, self.options.rounds // 2,
+                           lambda g, i: g.one_by_one(), connections=CONNECTIONS)
+        return CONNECTIONS if good else 1
+
+    def search(self, what: str, first: float, last: float, rounds: int, make: Callable[[Generator, int], list[Step]],
+               *, connections: int = 1, repeat: int = 1, essential: bool = False) -> bool:
+        """Try sequences of one kind until a fault is found that hides others; False then.
+
+        first, last: the part of all that this is. repeat: how often to try sequences that need not fail each time.
+        essential: what comes later rests on these.
+        """
+        assert self.facts
+        done, rounds = 0, max(rounds, 1)
+        deadline = self.begin + self.options.seconds * last
+        for number in range(rounds):
+            self.tell(what, first + (last - first) * number / rounds)
+            if number and time.monotonic() > deadline:
+                self.report.not_tried.append(f"{what}, {rounds - number} of {rounds} rounds: the time is over")
+                break
+            random = Random(f"{self.options.seed} {what} {number}")
+            steps = make(Generator(random, self.facts, self.ops, connections), number)
+            failure = self.attempt(steps, connections)
+            done += 1
+            if failure:
+                fault = self.small(steps, failure, connections, repeat)
+                self.report.faults.append(fault)
+                hidden = {request.op for request in fault.requests} - {"pread", "pwrite"}
+                if len(self.report.faults) >= MOST_FAULTS:
+                    raise _Stop(f"more: {MOST_FAULTS} faults are enough for once")
+                if not hidden:
+                    if essential:
+                        raise _Stop("other kinds of requests: they rest on what is wrong here")
+                    return False
+                # What is known to be wrong is left out, to find what else is.
+                self.ops -= hidden
+        self.report.tried.append(f"{what}: {done} rounds")
+        return True
+
+    def attempt(self, steps: Sequence[Step], connections: int, first: Sequence[Request] = ()) -> Failure | None:
+        """How a sequence fails, if it does."""
+        try:
+            Trial(self.disk, self.facts, connections).run(steps, first)
+        except Failure as failure:
+            return failure
+        return None
+
+    def small(self, steps: Steps, failure: Failure, connections: int, repeat: int) -> Fault:
+        """The fault, with the smallest sequence that shows it."""
+        assert self.facts
+        if failure.done < 1:  # no request was needed
+            return _fault(failure, ())
+        steps = steps[:failure.done]
+        if failure.kind == "server" and isinstance(steps[-1], Event):  # it may never start again
+            return _fault(failure, (steps[-1],))
+        zeroed = list(self.zeros(steps))
+        # The same server is quicker than a new one; its disk should be as one that is new.
+        for new_server, first in ((False, zeroed), (False, []), (True, [])):
+            def attempt(steps: Sequence[Step], new_server: bool = new_server, first: list[Request] = first
+                        ) -> Failure | None:
+                for _ in range(repeat):
+                    if new_server:
+                        self.disk.renew()
+                    if came := self.attempt(steps, connections, first):
+                        return came
+                return None
+
+            again = attempt(steps)
+            if again is None or not 0 < again.done or not again.is_like(failure):
+                continue
+            self.tell("making a sequence that fails small", self.part)
+            small, last = shrink(steps[:again.done], again, self.facts, attempt, SHRINKING)
+            runs = 10 if repeat > 1 else 2
+            seen = sum(self.on_a_new_server(small, connections, last) for _ in range(runs))
+            if seen or new_server:
+                return _fault(last, tuple(small), (seen, runs))
+        return _fault(failure, tuple(steps), (0, repeat * 3))
+
+    def on_a_new_server(self, steps: Steps, connections: int, failure: Failure) -> bool:
+        """Whether a sequence fails there too, in a like way."""
+        self.disk.renew()
+        came = self.attempt(steps, connections)
+        return came is not None and came.is_like(failure)
+
+    def zeros(self, steps: Steps) -> Iterator[Request]:
+        """Writes that make what a sequence changes zeros, as most disks are at first."""
+        assert self.facts
+        if "pwrite" not in self.ops:
+            return
+        changes = [request for request in requests_of(steps) if request.changes]
+        for window in self.facts.windows:
+            inside = [request for request in changes if request.offset in window]
+            if inside:
+                start, end = min(r.offset for r in inside), max(r.end for r in inside)
+                largest = self.facts.maximum // self.facts.minimum * self.facts.minimum
+                for offset in range(start, end, largest):
+                    yield Request("pwrite", offset, min(end - offset, largest))
+
+    def ends_of_the_server(self) -> None:
+        """Does the disk outlive its server? Then what it has promised must, too."""
+        assert self.facts
+        if "pwrite" not in self.ops:
+            return
+        if not self.outlives():
+            self.report.not_tried.append(
+                "flush and FUA when the server is killed: what is written ends with the server, as on a RAM disk")
+            return
+        rounds = max(2, self.options.rounds // 25)
+        self.search("ends of the server", 0.85, 0.9, rounds, lambda g, i: g.with_ends(Event.RESTART))
+        if not (self.facts.flush or self.facts.fua):
+            self.report.not_tried.append("flush and FUA when the server is killed: the disk offers neither")
+            return
+        self.search("deaths of the server", 0.9, 1.0, rounds, lambda g, i: g.with_ends(Event.KILL))
+
+    def outlives(self) -> bool:
+        """Whether anything that is written is there again when the server has been stopped and started."""
+        assert self.facts
+        unit = self.facts.minimum
+        window = self.facts.windows[0]
+        size = min(max(unit, 4096 // unit * unit), len(window))
+        for part in range(4):
+            offset = window.start + (len(window) - size) * part // 3 // unit * unit
+            for content in (1, 2):
+                write = Request("pwrite", offset, size, content=content)
+                # With both contents, since one of them may have been there before.
+                failure = self.attempt([(write,), Event.RESTART, (Request("pread", offset, size),)], 1)
+                if failure and failure.kind != "restart":
+                    self.report.faults.append(_fault(failure, ((write,), Event.RESTART)))
+                    raise _Stop("the disk after its server's end: it does not come back")
+                if failure:
+                    break
+            else:
+                return True
+        return False
+
+    def errors_in_the_log(self) -> None:
+        """An exception that only the log tells of, as one in `close`."""
+        self.tell("log", 1.0)
+        try:
+            self.disk.stop()
+        except ServerError as error:
+            message, _, log = str(error).partition(":\n")
+            self.report.faults.append(Fault("server", message, log=log.strip()))
+            return
+        if self.report.ok and (found := _ERROR.findall("\n".join(self.disk.logs))):
+            self.report.faults.append(Fault("log", found[0], log="\n".join(dict.fromkeys(found))))
+
+
+def _fault(failure: Failure, steps: tuple[Step, ...], seen: tuple[int, int] = (1, 1)) -> Fault:
+    return Fault(failure.kind, failure.message, steps=steps, seen=seen, log=failure.log)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One sequence of requests: done by a real disk and by the model, and compared."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import nbd
+
+from .client import Client, Flight, NoAnswer
+from .facts import Facts, facts_of
+from .model import Mismatch, Model
+from .server import Server, ServerError, serve_script
+from .steps import Event, Request, Step
+
+# What a wrong byte is called: the last of these that has happened.
+KINDS = {None: "data", Event.REOPEN: "reopen", Event.RESTART: "restart", Event.KILL: "durability"}
+
+
+class Failure(Exception):
+    """A sequence has shown a fault.
+
+    kind: what sort of fault, as in Fault.
+    request: the one whose answer is wrong.
+    log: what the server has said meanwhile.
+    done: how many steps of the sequence it took; -1 if it has failed before them.
+    """
+
+    def __init__(self, kind: str, message: str, request: Request | None = None, log: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.request = request
+        self.log = log
+        self.done = 0
+
+    def is_like(self, other: Failure) -> bool:
+        """Whether both may come from the same fault."""
+        if self.kind in KINDS.values():
+            return other.kind in KINDS.values()
+        return self.kind == other.kind and (self.request and self.request.op) == (other.request and other.request.op)
+
+
+@dataclass
+class Disk:
+    """A script's disk, served by one server after another."""
+
+    script: str | os.PathLike[str]
+    words: Sequence[str]
+    export: str = ""
+    patience: float = 15.0
+    requests: int = 0  # answered so far
+    logs: list[str] = field(default_factory=list)  # of servers that have ended as they should
+    _server: Server | None = None
+    _seen: int = 0  # how much of the log is told already
+
+    def server(self) -> Server:
+        """The one that runs, or a new one."""
+        if self._server is None:
+            self._server, self._seen = serve_script(self.script, self.words), 0
+        return self._server
+
+    def renew(self) -> None:
+        """Have the next trial begin with a server of its own."""
+        if self._server:
+            self._server.kill()
+            self._server = None
+
+    def stop(self) -> None:
+        """End the server as an operator would."""
+        server, self._server = self._server, None
+        if server:
+            server.stop()
+            self.logs.append(server.log())
+
+    def connect(self) -> Client:
+        """A new connection."""
+        return Client(str(self.server().socket), self.export, self.patience)
+
+    def news(self) -> str:
+        """What the server has said since this was asked last."""
+        log = self._server.log() if self._server else ""
+        news, self._seen = log[self._seen:], len(log)
+        return news.strip()
+
+
+class Trial:
+    """A sequence's run on a disk. `run` raises Failure."""
+
+    def __init__(self, disk: Disk, facts: Facts | None, connections: int) -> None:
+        self.disk = disk
+        self.facts = facts
+        self.connections = connections
+        self.clients: list[Client] = []
+        self.kind = "data"
+
+    def run(self, steps: Sequence[Step], first: Sequence[Request] = ()) -> None:
+        """Do the steps; before them the requests `first`, of which nothing is asked but an answer."""
+        done = -1
+        try:
+            self.connect()
+            assert self.facts
+            for request in first:
+                self.finish(self.clients[0].start(request))
+            done = 0
+            self.model = Model(self.facts)
+            for done, step in enumerate(steps, 1):
+                if isinstance(step, Event):
+                    self.happen(step)
+                else:
+                    self.send(step)
+            self.disconnect()
+        except Failure as failure:
+            failure.done = done
+            raise
+        except NoAnswer as error:
+            failure = self.failure("no answer", str(error))
+            failure.done = done
+            raise failure from None
+        except ServerError as error:
+            failure = Failure("server", *_parted(str(error)))
+            failure.done = done
+            raise failure from None
+        finally:
+            for client in self.clients:
+                client.handle.aio_disconnect() if client.handle.aio_is_ready() else None
+            self.clients.clear()
+
+    def failure(self, kind: str, message: str, request: Request | None = None) -> Failure:
+        """A Failure with the log; a server that is not fit for further use is ended."""
+        log = self.disk.news()
+        server = self.disk._server
+        # A server that dies closes its connections first.
+        lost = any(client.handle.aio_is_dead() or client.handle.aio_is_closed() for client in self.clients)
+        if server and server.has_ended(5.0 if lost else 0.0):
+            try:
+                server.stop()
+            except ServerError as error:
+                kind, message = "server", str(error).partition(":\n")[0]
+            self.disk._server = None
+        elif kind == "no answer":
+            self.disk.renew()
+        return Failure(kind, message, request, log)
+
+    def connect(self) -> None:
+        for _ in range(self.connections):
+            try:
+                client = self.disk.connect()
+            except nbd.Error as error:
+                raise self.failure("connect", f"a client cannot connect: {error}") from None
+            self.clients.append(client)
+            facts = facts_of(client.handle)
+            self.facts = self.facts or facts
+            if facts != self.facts:
+                raise self.failure("facts", f"one connection is told {self.facts}, another {facts}")
+
+    def disconnect(self) -> None:
+        while self.clients:
+            self.clients.pop().disconnect()
+
+    def happen(self, event: Event) -> None:
+        assert self.facts
+        self.kind = max(self.kind, KINDS[event], key=list(KINDS.values()).index)
+        if event is Event.KILL:
+            self.clients.clear()
+            self.disk.renew()
+            self.model.killed()
+        else:
+            if self.facts.flush and self.facts.writable:
+                for number in range(self.connections):
+                    self.send((Request("flush", connection=number),))
+            self.disconnect()
+            if event is Event.RESTART:
+                self.disk.stop()
+        self.connect()
+
+    def send(self, wave: Sequence[Request]) -> None:
+        """Send requests at once, and compare the answers."""
+        wave = [r for r in wave if r.connection < self.connections]
+        flights = []
+        for request in wave:
+            try:
+                flights.append(self.clients[request.connection].start(request))
+            except nbd.Error as error:
+                raise self.failure("error", f"{request.op} cannot be sent: {error}", request) from None
+        for flight in flights:
+            self.finish(flight)
+        for flight in flights:
+            if flight.declined:
+                continue
+            try:
+                self.model.has_done(flight.request, flight.data, flight.extents)
+            except Mismatch as mismatch:
+                kind = "extents" if flight.extents is not None else self.kind
+                raise self.failure(kind, str(mismatch), flight.request) from None
+
+    def finish(self, flight: Flight) -> None:
+        try:
+            flight.finish()
+        except nbd.Error as error:
+            if error.errnum == errno.ENOTSUP and "FAST_ZERO" in flight.request.flags:
+                flight.declined = True
+                return
+            number = f"{errno.errorcode.get(error.errnum, 'no errno')}, {os.strerror(error.errnum)}"
+            raise self.failure("error", f"{flight.request.op} fails: {number}", flight.request) from None
+        self.disk.requests += 1
+
+
+def _parted(text: str) -> tuple[str, None, str]:
+    """What a ServerError says: the message, no request, the log."""
+    message, _, log = text.partition(":\n")
+    return message, None, log.strip()

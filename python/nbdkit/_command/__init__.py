@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command nbdkit-python: what an author of disks does with a script beside serving it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import cast
+
+COMMANDS = {
+    "new": "write a disk and its test, to begin with",
+    "check": "look for faults in a disk: read it, serve it, and drive it against a model",
+    "bench": "measure a disk, beside nbdkit's memory plugin",
+    "help": "tell about a disk: what it is, its parameters, exports and callbacks",
+}
+Command = Callable[[str, Sequence[str]], int]
+
+
+class CommandError(Exception):
+    """The command cannot do its work; the message is for who has called it."""
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "nbdkit-python") -> int:
+    """Run the command that the arguments (default: the process's) name, and return its exit status.
+
+    0: done, and for `check`, no fault found. 1: faults found, or it could not be done. 2: a mistake in the arguments.
+    """
+    parser = argparse.ArgumentParser(
+        program, description="Write, check, measure and look at disks for nbdkit that are Python scripts.",
+        usage=f"{program} COMMAND …", formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n" + "".join(f"  {name:<8}{what}\n" for name, what in COMMANDS.items())
+        + f"\n{program} COMMAND --help tells more. To serve a disk: nbdkit python SCRIPT [KEY=VALUE …]")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="one of those below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="the command's own")
+    given = parser.parse_args(arguments)
+    command = cast(Command, import_module(f".{given.command}", __name__).main)
+    try:
+        status = command(f"{program} {given.command}", given.arguments)
+        sys.stdout.flush()
+        return status
+    except (CommandError, FileNotFoundError, ModuleNotFoundError) as error:
+        print(f"{program} {given.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # nobody reads it any more; nor what Python would still write at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1

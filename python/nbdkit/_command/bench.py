@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`nbdkit-python bench`: how fast a disk is, beside nbdkit's memory plugin, which is what a server in C can do.
+
+The load is fio's, whose engine for NBD is libnbd in C: a client in Python would measure itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .._check.facts import KiB, MiB, facts_of
+from .._check.plugin import PluginNotFound
+from .._check.server import Server, ServerError, serve_script
+from . import CommandError
+from .output import heading, print_table, progress_bar
+
+SIZES = (4 * KiB, 64 * KiB, MiB)
+DEPTHS = (1, 16)
+SPAN = 64 * MiB  # how much of the disk is used
+PERCENTILES = ("50.000000", "99.000000")
+
+
+@dataclass(frozen=True)
+class Load:
+    """Random requests of one size in bytes, so many of them under way at a time."""
+
+    operation: str  # read or write
+    size: int
+    depth: int
+
+    def __str__(self) -> str:
+        return f"{self.operation} {_short(self.size)}, depth {self.depth}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a load has come to. Latencies are in microseconds."""
+
+    requests_per_second: float
+    bytes_per_second: float
+    p50_us: float
+    p99_us: float
+
+
+Results = dict[Load, tuple[Figures, Figures]]  # the disk's, and the memory plugin's
+
+
+def main(program: str, arguments: Sequence[str]) -> int:
+    """The exit status is 0 if all was measured."""
+    parser = argparse.ArgumentParser(
+        program, formatter_class=argparse.RawDescriptionHelpFormatter, description="""\
+Measure a disk, and nbdkit's memory plugin in turn with it. THIS WRITES TO THE FIRST 64 MiB OF THE DISK; with
+--read-only, only reads are measured, and nothing is written. The load is fio's: random requests of 4 KiB, 64 KiB and
+1 MiB, 1 and 16 at a time on one connection. `× memory` is the disk's requests per second in proportion to the memory
+plugin's in the same run: that figure can be compared between machines, others cannot.""")
+    parser.add_argument("script", metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="its parameters")
+    parser.add_argument("--read-only", action="store_true", help="serve it with nbdkit's -r, and write nothing")
+    parser.add_argument("--time", metavar="SECONDS", type=_seconds, default=1.0,
+                        help="how long each load lasts (default: %(default)g)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw them, as SVG")
+    given = parser.parse_intermixed_args(arguments)
+    words = [*given.words, *(["-r"] if given.read_only else [])]
+    try:
+        results = measure(given.script, words, given.time)
+    except (PluginNotFound, ServerError) as error:
+        raise CommandError(str(error)) from None
+    if given.json:
+        print(json.dumps({"script": given.script, "words": words, "seconds": given.time, "loads": [
+            {**asdict(load), "disk": asdict(disk), "memory": asdict(memory)}
+            for load, (disk, memory) in results.items()]}, indent=2))
+    else:
+        print(heading(f"{given.script} on one connection"))
+        print_table(["", "requests/s", "MB/s", "p50 µs", "p99 µs", "× memory"], [
+            [str(load), *(f"{n:,.0f}" for n in (
+                disk.requests_per_second, disk.bytes_per_second / 1e6, disk.p50_us, disk.p99_us)),
+             f"{disk.requests_per_second / memory.requests_per_second:.2f}"]
+            for load, (disk, memory) in results.items()])
+    if given.plot:
+        plot(results, Path(given.script).name, given.plot)
+    return 0
+
+
+def measure(script: str, words: Sequence[str], seconds: float) -> Results:
+    """All loads that the disk allows, each on both servers."""
+    with progress_bar() as progress, closing(serve_script(script, words)) as disk:
+        handle = disk.connect()
+        facts = facts_of(handle)
+        handle.shutdown()
+        span = min(facts.size, SPAN)
+        loads = [Load(operation, size, depth) for operation in ("read", "write")[:1 + facts.writable]
+                 for size in SIZES for depth in DEPTHS if size <= span and size % facts.minimum == 0]
+        if not loads:
+            raise CommandError(f"the disk is too small to be measured: {facts.size} bytes")
+        with closing(Server("memory", str(facts.size))) as memory:
+            # Bytes that were never written may cost less than others.
+            for server in (memory, *([disk] if facts.writable else [])):
+                progress("writing the disks", 0.0)
+                _fio(server, Load("write", max(size for size in SIZES if size <= span), 4), span, "--rw=write")
+            results = {}
+            for number, load in enumerate(loads):
+                progress(str(load), number / len(loads))
+                rw = f"--rw=rand{load.operation}", "--time_based", f"--runtime={seconds}"
+                results[load] = (_fio(disk, load, span, *rw), _fio(memory, load, span, *rw))
+    return results
+
+
+@contextmanager
+def closing(server: Server) -> Iterator[Server]:
+    """The server, which is stopped at the end of the block."""
+    try:
+        yield server
+    except BaseException:
+        server.kill()
+        raise
+    server.stop()
+
+
+def _fio(server: Server, load: Load, span: int, *options: str) -> Figures:
+    """Have fio do it."""
+    with tempfile.TemporaryDirectory(prefix="nbdkit-python-") as folder:
+        # Not from standard output, where its messages are as well.
+        output = Path(folder, "json")
+        command = ["fio", "--name=it", "--ioengine=nbd", f"--uri={server.uri}", f"--size={span}", f"--bs={load.size}",
+                   f"--iodepth={load.depth}", "--randrepeat=1", "--output-format=json", f"--output={output}", *options]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder)
+        except FileNotFoundError:
+            raise CommandError("there is no fio, which makes the load; Debian's package is called fio") from None
+        text = output.read_text() if output.exists() else ""
+        if done.returncode != 0 or "{" not in text:
+            raise CommandError(f"fio has failed:\n{done.stderr}{done.stdout}{text}\nThe server's log:\n{server.log()}")
+    job = json.loads(text[text.index("{"):])["jobs"][0][load.operation]
+    times = job["clat_ns"].get("percentile", {})
+    p50, p99 = (times.get(key, 0) / 1000 for key in PERCENTILES)
+    return Figures(job["iops"], job["bw_bytes"], p50, p99)
+
+
+def plot(results: Results, name: str, file: Path) -> None:
+    """Requests per second of both, a pair of bars for each load."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 0.45 * len(results) + 1.2))
+    for number, who in enumerate((name, "nbdkit's memory plugin")):
+        rows = [row + 0.4 * number for row in range(len(results))]
+        axes.barh(rows, [pair[number].requests_per_second for pair in results.values()], 0.4, label=who)
+    axes.set_yticks([row + 0.2 for row in range(len(results))], [str(load) for load in results])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("requests per second")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(file)
+    pyplot.close(figure)
+
+
+def _short(size: int) -> str:
+    return f"{size // MiB} MiB" if size >= MiB else f"{size // KiB} KiB"
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"expected seconds, up to 3600, got {text}")
+    return value

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command nbdkit-python, as a person or a CI job calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from check_disks import PLANTED, RAM
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+WRONG = PLANTED["a write lands one byte too far"]
+
+
+def command(*words: object, status: int = 0, cwd: Path | None = None) -> str:
+    """What `python3 -m nbdkit …` has written; on standard error, where the status is not 0 or there is nothing else."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
+    done = subprocess.run([sys.executable, "-m", "nbdkit", *map(str, words)], env=env, text=True, capture_output=True,
+                          cwd=cwd, stdin=subprocess.DEVNULL)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout or done.stderr
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    script = tmp_path / "wrong.py"
+    script.write_text(WRONG.script())
+    return script
+
+
+def test_help_lists_the_commands() -> None:
+    for text in (command("--help"), command("-h")):
+        assert all(f"  {name}  " in text for name in ("new", "check", "bench", "help"))
+
+
+@pytest.mark.parametrize("name", ["new", "check", "bench", "help"])
+def test_each_command_has_help(name: str) -> None:
+    text = command(name, "--help")
+    assert text.startswith(f"usage: python3 -m nbdkit {name}")
+    if name in ("check", "bench"):
+        assert "THIS WRITES TO THE" in text
+
+
+@pytest.mark.parametrize("words", [[], ["what"], ["check"], ["check", "x.py", "--rounds=many"], ["bench", "x", "--time=-1"]])
+def test_mistakes_have_the_status_2(words: list[str]) -> None:
+    assert "usage: python3 -m nbdkit" in command(*words, status=2)
+
+
+@pytest.mark.parametrize("name", ["check", "bench", "help"])
+def test_a_script_that_is_not_there(name: str) -> None:
+    assert command(name, "none.py", status=1) in (
+        f"python3 -m nbdkit {name}: there is no script 'none.py'\n",)
+
+
+def test_the_launcher_in_the_tree(tmp_path: Path) -> None:
+    """It works from anywhere, also by a link, with the system's Python."""
+    link = tmp_path / "nbdkit-python"
+    link.symlink_to(ROOT / "tools" / "nbdkit-python")
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run([link, "check", EXAMPLES / "ramdisk.py", "size=1M", "--rounds=2"], env=env, cwd=tmp_path,
+                          text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "no fault found" in done.stdout
+
+
+def test_check_a_good_disk() -> None:
+    *notes, verdict = command("check", EXAMPLES / "ramdisk.py", "size=1M", "--rounds", 10).splitlines()
+    assert "ramdisk.py: no fault found; " in verdict and verdict.endswith(", seed 0")
+    assert all(note.startswith("not tried: ") for note in notes)
+
+
+def test_check_a_faulty_disk(wrong: Path) -> None:
+    text = command("check", "--seed=3", wrong, status=1)
+    assert text.startswith("1. wrong bytes are read: at 0, expected 01, got ")
+    assert '    h.pwrite(b"\\x01" * 1, 0)\n    h.pread(1, 0)\n' in text
+    assert text.splitlines()[-1].startswith(f"{wrong}: 1 fault found; ")
+
+
+def test_the_lines_are_nbdshs(wrong: Path) -> None:
+    """What is printed shows the fault there."""
+    text = command("check", wrong, status=1)
+    *before, last = [line.strip() for line in text.splitlines() if line.startswith("    h.")]
+    done = subprocess.run(
+        ["nbdkit", "-U", "-", os.environ.get("NBDKIT_PYTHON_PLUGIN") or ROOT / "build" / "nbdkit-python-plugin.so", wrong,
+         "--run", 'nbdsh -u "$uri" -c "$STEPS"'], text=True, capture_output=True,
+        env={**os.environ, "STEPS": "\n".join([*before, f"print({last})"])})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() != "bytearray(b'\\x01')"
+
+
+def test_the_same_seed_finds_the_same(wrong: Path) -> None:
+    def found(*words: object) -> object:
+        return json.loads(command("check", "--json", *words, wrong, status=1))["faults"]
+
+    assert found() == found() == found("--seed=0")
+
+
+def test_json(wrong: Path) -> None:
+    report = json.loads(command("check", "--json", wrong, status=1))
+    assert not report["ok"] and report["script"] == str(wrong)
+    [fault] = report["faults"]
+    assert fault["kind"] == "data" and fault["seen"] == fault["runs"] == 2
+    assert [request["op"] for step in fault["steps"] for request in step["requests"]] == ["pwrite", "pread"]
+    good = json.loads(command("check", "--json", "--rounds=3", EXAMPLES / "ramdisk.py", "size=1M"))
+    assert good["ok"] and good["faults"] == [] and good["requests"] > 50 and len(good["tried"]) >= 3
+
+
+def test_a_word_without_a_key(tmp_path: Path) -> None:
+    script = tmp_path / "disk.py"
+    script.write_text('magic_config_key = "size"\n' + (EXAMPLES / "ramdisk.py").read_text())
+    assert "no fault found" in command("check", script, "64K", "--rounds=2")
+
+
+def test_an_export_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    (tmp_path / "b").write_bytes(bytes(8192))
+    words = EXAMPLES / "exports.py", f"folder={tmp_path}", "--rounds=2"
+    assert "the disk has no bytes" in command("check", *words)
+    assert "the disk has no bytes" not in command("check", *words, "--export=b")
+
+
+def test_the_time_is_kept(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(RAM + "fast = pread\ndef pread(*a):\n    time.sleep(0.01)\n    fast(*a)\n")
+    text = command("check", script, "--time=1")
+    assert "rounds: the time is over" in text and "no fault found" in text
+
+
+def test_bench(tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    script = EXAMPLES / "ramdisk.py"
+    found = json.loads(command("bench", script, "size=4M", "--time=0.05", "--json", f"--plot={plot}"))
+    assert [(load["operation"], load["size"], load["depth"]) for load in found["loads"]] == [
+        (operation, size, depth) for operation in ("read", "write") for size in (4096, 65536, 1 << 20)
+        for depth in (1, 16)]
+    for load in found["loads"]:
+        for who in ("disk", "memory"):
+            figures = load[who]
+            assert figures["requests_per_second"] > 0
+            assert figures["bytes_per_second"] == pytest.approx(figures["requests_per_second"] * load["size"], rel=0.05)
+            assert 0 < figures["p50_us"] <= figures["p99_us"]
+    assert ElementTree.parse(plot).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_bench_reads_only(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(range(256)) * 64)
+    lines = command("bench", EXAMPLES / "file.py", f"file={image}", "--time=0.05", "--read-only").splitlines()
+    assert [line.split(",")[0] for line in lines[2:]] == ["read 4 KiB"] * 2
+    assert image.read_bytes() == bytes(range(256)) * 64
+
+
+def test_bench_of_too_small_a_disk() -> None:
+    assert "the disk is too small to be measured: 512 bytes" in command(
+        "bench", EXAMPLES / "ramdisk.py", "size=512", status=1)
+
+
+def test_help_of_a_script(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    text = command("help", EXAMPLES / "exports.py", f"folder={tmp_path}")
+    assert "Several disks on one server: each file in a folder is an export, by its name." in text
+    assert "A client chooses the name" in text
+    assert "list_exports, default_export, open, close" in text
+    assert "    one: 1 bytes, changed " in text
+    assert "not known, since the disk does not start: " in command("help", EXAMPLES / "exports.py")
+    assert "one, which needs no name" in command("help", EXAMPLES / "ramdisk.py")
+
+
+def test_help_of_a_script_that_fails(tmp_path: Path) -> None:
+    script = tmp_path / "disk.py"
+    script.write_text("1 / 0")
+    assert "ZeroDivisionError" in command("help", script, status=1)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What `nbdkit-python new` writes passes as it is: its test, a check, and mypy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from test_check_command import ROOT, command
+
+
+@pytest.mark.parametrize("shape", [[], ["--v1"], ["--class"]], ids=["functions", "version 1", "class"])
+def test_it_passes_as_it_is(tmp_path: Path, shape: list[str]) -> None:
+    said = command("new", "first", *shape, cwd=tmp_path)
+    assert said.startswith("first.py and test_first.py are written.")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.py", "test_first.py"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "MYPYPATH": str(ROOT / "python")}
+    test = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_first.py"], cwd=tmp_path,
+                          env=env, text=True, capture_output=True)
+    assert test.returncode == 0 and "3 passed" in test.stdout, test.stdout
+    if shutil.which("mypy"):
+        for file in ("first.py", "test_first.py"):
+            typed = subprocess.run(["mypy", "--strict", "--follow-imports=silent", "--cache-dir=/dev/null", file],
+                                   cwd=tmp_path, env=env, text=True, capture_output=True)
+            assert typed.returncode == 0, typed.stdout
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "test_first.py").write_text("mine")
+    assert "test_first.py is there already" in command("new", "first", status=1, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["test_first.py"]
+    assert (tmp_path / "test_first.py").read_text() == "mine"
+
+
+def test_a_name_that_is_none(tmp_path: Path) -> None:
+    assert "expected letters, digits and _" in command("new", "first-disk", status=1, cwd=tmp_path)
+    assert "cannot be written: No such file or directory" in command("new", "no/first", status=1, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
