@@ -273,7 +273,7 @@ PLANTED = {
                 part = stale.pop(page)[offset % PAGE :][: len(buf)]
                 buf[: len(part)] = part
     """),
-    "a trimmed page is called a hole, and has its data still": Planted(RAM, "data", 4, """
+    "a trimmed page is called a hole, and has its data still": Planted(RAM, "extents", 4, """
         def trim(h, count, offset, flags):
             holes.update(whole(count, offset))
     """),
@@ -281,7 +281,7 @@ PLANTED = {
         def pwrite(h, buf, offset, flags):
             disk[offset : offset + len(buf)] = buf
     """),
-    "extents forget the page that a write ends in": Planted(RAM, "extents", 2, """
+    "extents forget the page that a write ends in": Planted(RAM, "extents", 3, """
         def pwrite(h, buf, offset, flags):
             disk[offset : offset + len(buf)] = buf
             holes.difference_update(range(offset // PAGE, (offset + len(buf)) // PAGE))

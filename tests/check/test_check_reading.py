@@ -130,7 +130,7 @@ def test_a_disk_that_cannot_start_is_not_served(tmp_path: Path) -> None:
 
 def test_what_only_the_plugin_sees_is_a_fault_as_well(tmp_path: Path) -> None:
     script = tmp_path / "disk.py"
-    script.write_text(LEAST + "from functools import partial\ndef unused(h): pass\nclose = partial(unused, 1, 2)")
+    script.write_text(LEAST + "from functools import partial\ndef other(h): pass\nclose = partial(other, 1)")
     [fault] = check(script).faults
     assert fault.kind == "start"
     assert "close: expected close(h)" in fault.log

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
-from .facts import Facts
+from .facts import BORDERS, Facts
 from .steps import CHANGES, Event, Request, Step, independent
 
 PAGE = 4096
@@ -106,15 +107,27 @@ class Generator:
         size = min(len(window), max(PAGE, self.facts.minimum))
         return Request("pread", self.random.choice([window.start, window.stop - size]), size)
 
-    def ends(self) -> list[Step]:
-        """The first and the last bytes of the disk, which are there to be read, written, and read again."""
+    def ends(self, *events: Event) -> list[Step]:
+        """Writes to the first and the last bytes of the disk, and beyond the borders as far as to the first ones.
+
+        They are read before, and after each of the events.
+        """
         unit = self.facts.minimum
         first, last = self.facts.windows[0], self.facts.windows[-1]
         size = min(512 // unit * unit or unit, len(first), len(last))
-        places = [(first.start, size), (last.stop - size, size), (last.stop - unit, unit)]
+        places = [(start, size) for start in (0, *BORDERS) if any(start + size in w for w in self.facts.windows)]
+        places += [(last.stop - size, size), (last.stop - unit, unit)]
         looks: list[Step] = [(Request("pread", *place),) for place in places]
-        writes: list[Step] = [(Request("pwrite", *place, content=300 + i),) for i, place in enumerate(places)]
-        return [*looks, *(writes if "pwrite" in self.ops else []), *looks, Event.REOPEN, *looks]
+        steps = list(looks)
+        if "pwrite" in self.ops:
+            flags = ("FUA",) if self.facts.fua and Event.KILL in events else ()
+            steps += [(Request("pwrite", *place, flags, content=300 + i),) for i, place in enumerate(places)]
+            if "flush" in self.ops and not flags:
+                steps.append((Request("flush"),))
+        steps += looks
+        for event in events:
+            steps += [event, *looks]
+        return steps
 
     def one_by_one(self) -> list[Step]:
         """Requests one after another, each change most often looked at at once; now and then, the client reconnects."""
@@ -143,20 +156,23 @@ class Generator:
                 if all(independent(request, other) for other in wave):
                     wave.append(request)
             if wave:
-                steps += [tuple(wave), *((look,) for look in self.look_at_all())]
+                steps += [tuple(wave), tuple(self.look_at_all())]
         return steps
 
     def moved(self, request: Request, start: int, end: int) -> Request:
         count = min(end - start, self.facts.maximum // self.facts.minimum * self.facts.minimum)
-        return Request(request.op, start, count, request.flags, request.content, request.connection)
+        return replace(request, offset=start, count=count)
 
     def with_ends(self, event: Event) -> list[Step]:
         """Changes, some of which are to last, and then the server's end: what must be there is looked at."""
         steps: list[Step] = [(look,) for look in self.look_at_all()]
         for _ in range(2):
             for _ in range(self.random.randrange(1, 8)):
-                steps.append((self.request(),))
-            if "flush" in self.ops and self.random.random() < 0.5:
+                request = self.request()
+                if request.changes and self.facts.fua and self.random.random() < 0.4:
+                    request = replace(request, flags=tuple(sorted({"FUA", *request.flags})))
+                steps.append((request,))
+            if "flush" in self.ops and self.random.random() < 0.3:
                 steps.append((Request("flush"),))
             steps += [event, *((look,) for look in self.look_at_all())]
         return steps

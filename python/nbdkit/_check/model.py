@@ -17,7 +17,11 @@ ALL = 255  # seen by all connections
 
 
 class Mismatch(Exception):
-    """What came is not what the model knows; the text says where and how."""
+    """What came is not what the model knows; the text says how, and `at` which byte of the disk it is."""
+
+    def __init__(self, message: str, at: int | None = None) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class Window:
@@ -92,11 +96,12 @@ class Model:
         window, place = self.part(request)
         if not self.seen(window, place, request.connection):
             return
-        known = window.known[place]
-        if _where(known, data) != _where(known, window.data[place]):
-            expected = [old if is_known else new for old, new, is_known in zip(window.data[place], data, known)]
+        known, old = window.known[place], window.data[place]
+        if data != old and (0 not in known or _where(known, data) != _where(known, old)):
+            expected = [right if is_known else came for right, came, is_known in zip(old, data, known)]
             at = next(i for i, (came, right) in enumerate(zip(data, expected)) if came != right)
-            raise Mismatch(f"at {request.offset + at}, expected {_shown(expected[at:])}, got {_shown(data[at:])}")
+            raise Mismatch(f"at {request.offset + at}, expected {_shown(expected[at:])}, got {_shown(data[at:])}",
+                           request.offset + at)
         window.data[place] = data
         window.fill(place, window.known, 1)
 
@@ -118,7 +123,7 @@ class Model:
         if rest := _where(window.known[place], window.data[place]).lstrip(b"\0"):
             end = window.place.start + place.stop
             raise Mismatch(f"the extent from {window.place.start + place.start} to {end} is said to read as zeros, but "
-                           f"at {end - len(rest)} there is {_shown(rest)}")
+                           f"at {end - len(rest)} there is {_shown(rest)}", end - len(rest))
         window.data[place] = bytes(place.stop - place.start)
         window.fill(place, window.known, 1)
 

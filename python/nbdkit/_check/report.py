@@ -26,6 +26,8 @@ KINDS = {
     "log": "an error in the log that no client was told of",
 }
 
+LOG_LINES = 12  # that are shown
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -36,7 +38,9 @@ class Fault:
     line: of the script, for what its source shows; else None.
     steps: the smallest sequence that was found to show it: each is a tuple of Request, sent at once, or an Event.
         Empty for a fault that no requests are needed for.
-    seen: how often it showed itself when the sequence was repeated on new servers, and out of how many times.
+    seen: in how many runs of the sequence, each on a new server, it showed itself again, and of how many.
+    times: how many times over the sequence was done in each run, each time upon zeros; more than once for what happens
+        by chance.
     log: what the server said meanwhile.
     """
 
@@ -45,6 +49,7 @@ class Fault:
     line: int | None = None
     steps: tuple[Step, ...] = ()
     seen: tuple[int, int] = (1, 1)
+    times: int = 1
     log: str = ""
 
     @property
@@ -58,12 +63,12 @@ class Fault:
         text = [f"{KINDS[self.kind]}: {where}{self.message}" if self.kind != "source" else f"{where}{self.message}"]
         if self.steps:
             text += ["", *(f"    {line}" for line in lines(self.steps)), ""]
-            times, runs = self.seen
-            if times < runs:
-                text.append(f"Seen in {times} of {runs} runs of these requests." if times else
-                            f"Seen once; {runs} runs of these requests did not show it again.")
+            seen, runs = self.seen
+            if seen < runs or self.times > 1:
+                over = f", each with these requests on zeros, {self.times} times over" if self.times > 1 else ""
+                text.append(f"Seen again in {seen} of {runs} runs{over}.")
         if self.log:
-            text += ["The log says:", *(f"    {line}" for line in self.log.splitlines()[-12:])]
+            text += ["The log says:", *(f"    {line}" for line in self.log.splitlines()[-LOG_LINES:])]
         while not text[-1]:
             text.pop()
         return "\n".join(text)
@@ -73,7 +78,8 @@ class Fault:
         steps = [{"event": step.name.lower()} if isinstance(step, Event) else
                  {"requests": [vars(request) for request in step]} for step in self.steps]
         return {"kind": self.kind, "message": self.message, "line": self.line, "steps": steps,
-                "lines": lines(self.steps), "seen": self.seen[0], "runs": self.seen[1], "log": self.log}
+                "lines": lines(self.steps), "seen": self.seen[0], "runs": self.seen[1], "times": self.times,
+                "log": self.log}
 
 
 @dataclass

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -25,8 +26,8 @@ from .trial import Disk, Failure, Trial
 MOST_FAULTS = 5
 SHRINKING = 10.0  # seconds for one fault
 CONNECTIONS = 3
-# Of nbdkit's own; the script's callbacks are named after it.
-_ERROR = re.compile(r"^nbdkit: (?!.*warning: ).*error: .*", re.MULTILINE)
+_ENTRY = re.compile(r"^(?=nbdkit: )", re.MULTILINE)
+_ERROR = re.compile(r"nbdkit: (?!.*warning: ).*error: ")
 
 Progress = Callable[[str, float], None]
 
@@ -54,7 +55,10 @@ def run(script: str | os.PathLike[str], words: Sequence[str], options: Options,
     report = Report(os.fspath(script), words, options.seed)
     begin = time.monotonic()
     find_plugin()
-    source = Path(script).read_bytes()
+    try:
+        source = Path(script).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no script {os.fspath(script)!r}") from None
     check = _Check(Disk(script, words, options.export, options.patience), options, report, progress)
     try:
         progress("source", 0.0)
@@ -94,10 +98,10 @@ class _Check:
         try:
             self.start()
             self.search("requests one by one", 0.0, 0.4, self.options.rounds,
-                        lambda g, i: g.one_by_one() if i else g.ends(), essential=True)
+                        lambda g, i: g.one_by_one() if i else g.ends(Event.REOPEN), essential=True)
             several = self.several_connections()
             self.search("requests at the same time", 0.6, 0.85, self.options.rounds // 2,
-                        lambda g, i: g.at_once(), connections=several, repeat=8)
+                        lambda g, i: g.at_once(), connections=several, by_chance=True, only_one=True)
             self.ends_of_the_server()
             self.errors_in_the_log()
         except _Stop as stop:
@@ -137,11 +141,12 @@ class _Check:
         return CONNECTIONS if good else 1
 
     def search(self, what: str, first: float, last: float, rounds: int, make: Callable[[Generator, int], list[Step]],
-               *, connections: int = 1, repeat: int = 1, essential: bool = False) -> bool:
+               *, connections: int = 1, by_chance: bool = False, essential: bool = False,
+               only_one: bool = False) -> bool:
         """Try sequences of one kind until a fault is found that hides others; False then.
 
-        first, last: the part of all that this is. repeat: how often to try sequences that need not fail each time.
-        essential: what comes later rests on these.
+        first, last: the part of all that this is. by_chance: what fails need not fail each time.
+        essential: what comes later rests on these. only_one: one fault is enough.
         """
         assert self.facts
         done, rounds = 0, max(rounds, 1)
@@ -156,12 +161,12 @@ class _Check:
             failure = self.attempt(steps, connections)
             done += 1
             if failure:
-                fault = self.small(steps, failure, connections, repeat)
+                fault = self.small(steps, failure, connections, by_chance)
                 self.report.faults.append(fault)
                 hidden = {request.op for request in fault.requests} - {"pread", "pwrite"}
                 if len(self.report.faults) >= MOST_FAULTS:
                     raise _Stop(f"more: {MOST_FAULTS} faults are enough for once")
-                if not hidden:
+                if not hidden or only_one:
                     if essential:
                         raise _Stop("other kinds of requests: they rest on what is wrong here")
                     return False
@@ -170,15 +175,16 @@ class _Check:
         self.report.tried.append(f"{what}: {done} rounds")
         return True
 
-    def attempt(self, steps: Sequence[Step], connections: int, first: Sequence[Request] = ()) -> Failure | None:
+    def attempt(self, steps: Sequence[Step], connections: int, first: Sequence[Request] = (),
+                times: int = 1) -> Failure | None:
         """How a sequence fails, if it does."""
         try:
-            Trial(self.disk, self.facts, connections).run(steps, first)
+            Trial(self.disk, self.facts, connections).run(steps, first, times)
         except Failure as failure:
             return failure
         return None
 
-    def small(self, steps: Steps, failure: Failure, connections: int, repeat: int) -> Fault:
+    def small(self, steps: Steps, failure: Failure, connections: int, by_chance: bool) -> Fault:
         """The fault, with the smallest sequence that shows it."""
         assert self.facts
         if failure.done < 1:  # no request was needed
@@ -186,34 +192,30 @@ class _Check:
         steps = steps[:failure.done]
         if failure.kind == "server" and isinstance(steps[-1], Event):  # it may never start again
             return _fault(failure, (steps[-1],))
-        zeroed = list(self.zeros(steps))
-        # The same server is quicker than a new one; its disk should be as one that is new.
-        for new_server, first in ((False, zeroed), (False, []), (True, [])):
-            def attempt(steps: Sequence[Step], new_server: bool = new_server, first: list[Request] = first
-                        ) -> Failure | None:
-                for _ in range(repeat):
-                    if new_server:
-                        self.disk.renew()
-                    if came := self.attempt(steps, connections, first):
-                        return came
-                return None
+        zeroed = tuple(self.zeros(steps))
+        runs = 5 if by_chance else 2
+        # What goes wrong by chance, most often does within the last two steps, which can be tried many times. The same
+        # server is quicker than a new one; its disk should be as one that is new.
+        for tail in (steps[-2:], steps) if by_chance else (steps,):
+            for new_server, first in ((False, zeroed), (False, ()), (True, ())):
+                attempt = partial(self.attempt_again, connections, by_chance, new_server, first)
+                again = attempt(tail)
+                if again is None or again.done < 1 or not again.is_like(failure):
+                    continue
+                self.tell("making a sequence that fails small", self.part)
+                small, last = shrink(tail[:again.done], again, self.facts, attempt, SHRINKING, by_chance)
+                on_a_new_server = partial(self.attempt_again, connections, by_chance, True, zeroed if by_chance else ())
+                seen = [came for _ in range(runs) if (came := on_a_new_server(small)) and came.is_like(last)]
+                if seen or new_server:
+                    return _fault(last, tuple(small), (len(seen), runs), _times(small, by_chance))
+        return _fault(failure, tuple(steps), (0, 1))
 
-            again = attempt(steps)
-            if again is None or not 0 < again.done or not again.is_like(failure):
-                continue
-            self.tell("making a sequence that fails small", self.part)
-            small, last = shrink(steps[:again.done], again, self.facts, attempt, SHRINKING)
-            runs = 10 if repeat > 1 else 2
-            seen = sum(self.on_a_new_server(small, connections, last) for _ in range(runs))
-            if seen or new_server:
-                return _fault(last, tuple(small), (seen, runs))
-        return _fault(failure, tuple(steps), (0, repeat * 3))
-
-    def on_a_new_server(self, steps: Steps, connections: int, failure: Failure) -> bool:
-        """Whether a sequence fails there too, in a like way."""
-        self.disk.renew()
-        came = self.attempt(steps, connections)
-        return came is not None and came.is_like(failure)
+    def attempt_again(self, connections: int, by_chance: bool, new_server: bool, first: Sequence[Request],
+                      steps: Sequence[Step]) -> Failure | None:
+        """How a sequence fails, if it does: once, or over and over where it need not fail each time."""
+        if new_server:
+            self.disk.renew()
+        return self.attempt(steps, connections, first, _times(steps, by_chance))
 
     def zeros(self, steps: Steps) -> Iterator[Request]:
         """Writes that make what a sequence changes zeros, as most disks are at first."""
@@ -228,6 +230,8 @@ class _Check:
                 largest = self.facts.maximum // self.facts.minimum * self.facts.minimum
                 for offset in range(start, end, largest):
                     yield Request("pwrite", offset, min(end - offset, largest))
+        if changes and self.facts.flush:
+            yield Request("flush")
 
     def ends_of_the_server(self) -> None:
         """Does the disk outlive its server? Then what it has promised must, too."""
@@ -238,12 +242,15 @@ class _Check:
             self.report.not_tried.append(
                 "flush and FUA when the server is killed: what is written ends with the server, as on a RAM disk")
             return
-        rounds = max(2, self.options.rounds // 25)
-        self.search("ends of the server", 0.85, 0.9, rounds, lambda g, i: g.with_ends(Event.RESTART))
+        rounds = max(2, self.options.rounds // 10)
+        if not self.search("ends of the server", 0.85, 0.9, 2,
+                           lambda g, i: g.with_ends(Event.RESTART) if i else g.ends(Event.RESTART), only_one=True):
+            return
         if not (self.facts.flush or self.facts.fua):
             self.report.not_tried.append("flush and FUA when the server is killed: the disk offers neither")
             return
-        self.search("deaths of the server", 0.9, 1.0, rounds, lambda g, i: g.with_ends(Event.KILL))
+        self.search("deaths of the server", 0.9, 1.0, rounds,
+                    lambda g, i: g.with_ends(Event.KILL) if i else g.ends(Event.KILL), only_one=True)
 
     def outlives(self) -> bool:
         """Whether anything that is written is there again when the server has been stopped and started."""
@@ -275,9 +282,21 @@ class _Check:
             message, _, log = str(error).partition(":\n")
             self.report.faults.append(Fault("server", message, log=log.strip()))
             return
-        if self.report.ok and (found := _ERROR.findall("\n".join(self.disk.logs))):
-            self.report.faults.append(Fault("log", found[0], log="\n".join(dict.fromkeys(found))))
+        errors = [error for log in self.disk.logs for error in _errors(log)]
+        if self.report.ok and errors:
+            first, *_, last = errors[0].partition("error: ")[2].splitlines() * 2
+            self.report.faults.append(Fault("log", f"{first} {last}" if first != last else first, log=errors[0]))
 
 
-def _fault(failure: Failure, steps: tuple[Step, ...], seen: tuple[int, int] = (1, 1)) -> Fault:
-    return Fault(failure.kind, failure.message, steps=steps, seen=seen, log=failure.log)
+def _times(steps: Sequence[Step], by_chance: bool) -> int:
+    """How many times over to do a sequence, for it to fail."""
+    return max(8, 200 // len(requests_of(steps))) if by_chance else 1
+
+
+def _fault(failure: Failure, steps: tuple[Step, ...], seen: tuple[int, int] = (1, 1), times: int = 1) -> Fault:
+    return Fault(failure.kind, failure.message, steps=steps, seen=seen, times=times, log=failure.log)
+
+
+def _errors(log: str) -> list[str]:
+    """The errors in nbdkit's log, each with the traceback that may follow it."""
+    return [entry.strip() for entry in _ENTRY.split(log) if _ERROR.match(entry)]

@@ -8,41 +8,48 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from .facts import Facts
-from .steps import Request, Step, requests_of
+from .steps import Event, Request, Step, requests_of
 from .trial import Failure
 
 Steps = list[Step]
 Attempt = Callable[[Sequence[Step]], Failure | None]  # how a sequence fails, if it does
 
 
-def shrink(steps: Sequence[Step], failure: Failure, facts: Facts, attempt: Attempt, seconds: float
-           ) -> tuple[Steps, Failure]:
+def shrink(steps: Sequence[Step], failure: Failure, facts: Facts, attempt: Attempt, seconds: float,
+           by_chance: bool = False) -> tuple[Steps, Failure]:
     """The smallest sequence found in so many seconds that has a like failure, and that failure.
 
-    steps, failure: a sequence, and how attempt(steps) fails.
+    steps, failure: a sequence, and how attempt(steps) fails. by_chance: whether it need not fail each time.
     """
-    shrinker = _Shrinker(list(steps), failure, facts, attempt, time.monotonic() + seconds)
+    shrinker = _Shrinker(list(steps), failure, facts, attempt, time.monotonic() + seconds, by_chance)
     shrinker.run()
     return shrinker.steps, shrinker.failure
 
 
 class _Shrinker:
-    def __init__(self, steps: Steps, failure: Failure, facts: Facts, attempt: Attempt, deadline: float) -> None:
+    def __init__(self, steps: Steps, failure: Failure, facts: Facts, attempt: Attempt, deadline: float,
+                 by_chance: bool) -> None:
         self.steps = steps
         self.failure = failure
         self.facts = facts
         self.attempt = attempt
         self.deadline = deadline
+        self.rounds = 2 if by_chance else 1
         self.tried: set[tuple[Step, ...]] = set()
 
     def run(self) -> None:
-        before = None
-        while before != self.steps and time.monotonic() < self.deadline:
+        """Until nothing helps any more; what did not fail by chance gets another chance."""
+        self.keep_what_touches()
+        rounds = self.rounds
+        while rounds and time.monotonic() < self.deadline:
             before = list(self.steps)
             self.drop_steps()
             self.part_waves()
             self.simplify()
             self.move_to_the_start()
+            rounds = self.rounds if before != self.steps else rounds - 1
+            if self.rounds > 1:
+                self.tried.clear()
 
     def take(self, steps: Steps) -> bool:
         """Go on with these steps, if they fail in a like way."""
@@ -55,6 +62,15 @@ class _Shrinker:
             return False
         self.steps, self.failure = steps[:failure.done], failure
         return True
+
+    def keep_what_touches(self) -> None:
+        """Leave out what is far from the byte that is wrong: most often, that is most of it."""
+        at = self.failure.at
+        for near in (0, 4096) if at is not None else ():
+            kept = [step if isinstance(step, Event) else tuple(
+                r for r in step if r.op == "flush" or r.offset - near <= at < r.end + near) for step in self.steps]
+            if self.take([step for step in kept if step]):
+                return
 
     def drop_steps(self) -> None:
         """Leave out half of the steps, a quarter, … and single ones, the later ones first."""
@@ -105,8 +121,12 @@ class _Shrinker:
             yield replace(request, connection=0)
         if request.op == "pwrite" and request.content > 255:
             # Each write has bytes of its own, so that one can be told from another.
-            yield replace(request, content=1 + len({r.content for r in requests_of(self.steps) if r.content < 256}))
+            others = {r.content for r in requests_of(self.steps) if r.op == "pwrite"}
+            yield replace(request, content=next(n for n in range(1, 256) if n not in others))
         unit = self.facts.minimum
+        at = self.failure.at
+        if at is not None and request.offset <= at < request.end and request.count > unit:
+            yield replace(request, offset=at // unit * unit, count=unit)
         for count in sorted({unit, 512 // unit * unit, 4096 // unit * unit, request.count // 2 // unit * unit}):
             if 0 < count < request.count:
                 yield replace(request, count=count)

@@ -26,6 +26,7 @@ class Failure(Exception):
     kind: what sort of fault, as in Fault.
     request: the one whose answer is wrong.
     log: what the server has said meanwhile.
+    at: which byte of the disk is wrong, if it is one.
     done: how many steps of the sequence it took; -1 if it has failed before them.
     """
 
@@ -35,6 +36,7 @@ class Failure(Exception):
         self.message = message
         self.request = request
         self.log = log
+        self.at: int | None = None
         self.done = 0
 
     def is_like(self, other: Failure) -> bool:
@@ -97,33 +99,34 @@ class Trial:
         self.clients: list[Client] = []
         self.kind = "data"
 
-    def run(self, steps: Sequence[Step], first: Sequence[Request] = ()) -> None:
-        """Do the steps; before them the requests `first`, of which nothing is asked but an answer."""
+    def run(self, steps: Sequence[Step], first: Sequence[Request] = (), times: int = 1) -> None:
+        """Do the steps, so many times; each time the requests `first` before them, which need only be answered."""
         done = -1
         try:
             self.connect()
             assert self.facts
-            for request in first:
-                self.finish(self.clients[0].start(request))
-            done = 0
-            self.model = Model(self.facts)
-            for done, step in enumerate(steps, 1):
-                if isinstance(step, Event):
-                    self.happen(step)
-                else:
-                    self.send(step)
+            for _ in range(times):
+                done = -1
+                for request in first:
+                    self.finish(self.clients[0].start(request))
+                done = 0
+                self.model = Model(self.facts)
+                for done, step in enumerate(steps, 1):
+                    if isinstance(step, Event):
+                        self.happen(step)
+                    else:
+                        self.send(step)
+            if self.connections > 1:
+                self.flush()
             self.disconnect()
         except Failure as failure:
             failure.done = done
             raise
-        except NoAnswer as error:
-            failure = self.failure("no answer", str(error))
-            failure.done = done
-            raise failure from None
-        except ServerError as error:
-            failure = Failure("server", *_parted(str(error)))
-            failure.done = done
-            raise failure from None
+        except (NoAnswer, ServerError) as error:
+            raised = (self.failure("no answer", str(error)) if isinstance(error, NoAnswer) else
+                      Failure("server", *_parted(str(error))))
+            raised.done = done
+            raise raised from None
         finally:
             for client in self.clients:
                 client.handle.aio_disconnect() if client.handle.aio_is_ready() else None
@@ -161,6 +164,12 @@ class Trial:
         while self.clients:
             self.clients.pop().disconnect()
 
+    def flush(self) -> None:
+        """What has been written may be known to one connection only."""
+        if self.facts and self.facts.flush and self.facts.writable:
+            for number in range(self.connections):
+                self.send((Request("flush", connection=number),))
+
     def happen(self, event: Event) -> None:
         assert self.facts
         self.kind = max(self.kind, KINDS[event], key=list(KINDS.values()).index)
@@ -169,9 +178,7 @@ class Trial:
             self.disk.renew()
             self.model.killed()
         else:
-            if self.facts.flush and self.facts.writable:
-                for number in range(self.connections):
-                    self.send((Request("flush", connection=number),))
+            self.flush()
             self.disconnect()
             if event is Event.RESTART:
                 self.disk.stop()
@@ -195,7 +202,9 @@ class Trial:
                 self.model.has_done(flight.request, flight.data, flight.extents)
             except Mismatch as mismatch:
                 kind = "extents" if flight.extents is not None else self.kind
-                raise self.failure(kind, str(mismatch), flight.request) from None
+                failure = self.failure(kind, str(mismatch), flight.request)
+                failure.at = mismatch.at
+                raise failure from None
 
     def finish(self, flight: Flight) -> None:
         try:

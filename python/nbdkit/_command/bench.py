@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .._check.facts import KiB, MiB, facts_of
+from .._check.facts import Facts, KiB, MiB, facts_of
 from .._check.plugin import PluginNotFound
 from .._check.server import Server, ServerError, serve_script
 from . import CommandError
@@ -89,6 +89,13 @@ plugin's in the same run: that figure can be compared between machines, others c
     return 0
 
 
+def loads_for(facts: Facts) -> list[Load]:
+    """What can be measured of a disk."""
+    sizes = [size for size in SIZES if size <= min(facts.size, SPAN, facts.maximum) and size % facts.minimum == 0]
+    return [Load(operation, size, depth) for operation in ("read", "write")[:1 + facts.writable]
+            for size in sizes for depth in DEPTHS]
+
+
 def measure(script: str, words: Sequence[str], seconds: float) -> Results:
     """All loads that the disk allows, each on both servers."""
     with progress_bar() as progress, closing(serve_script(script, words)) as disk:
@@ -96,15 +103,14 @@ def measure(script: str, words: Sequence[str], seconds: float) -> Results:
         facts = facts_of(handle)
         handle.shutdown()
         span = min(facts.size, SPAN)
-        loads = [Load(operation, size, depth) for operation in ("read", "write")[:1 + facts.writable]
-                 for size in SIZES for depth in DEPTHS if size <= span and size % facts.minimum == 0]
+        loads = loads_for(facts)
         if not loads:
             raise CommandError(f"the disk is too small to be measured: {facts.size} bytes")
         with closing(Server("memory", str(facts.size))) as memory:
             # Bytes that were never written may cost less than others.
             for server in (memory, *([disk] if facts.writable else [])):
                 progress("writing the disks", 0.0)
-                _fio(server, Load("write", max(size for size in SIZES if size <= span), 4), span, "--rw=write")
+                _fio(server, Load("write", max(load.size for load in loads), 4), span, "--rw=write")
             results = {}
             for number, load in enumerate(loads):
                 progress(str(load), number / len(loads))
@@ -130,7 +136,7 @@ def _fio(server: Server, load: Load, span: int, *options: str) -> Figures:
         # Not from standard output, where its messages are as well.
         output = Path(folder, "json")
         command = ["fio", "--name=it", "--ioengine=nbd", f"--uri={server.uri}", f"--size={span}", f"--bs={load.size}",
-                   f"--iodepth={load.depth}", "--randrepeat=1", "--output-format=json", f"--output={output}", *options]
+                   f"--iodepth={load.depth}", "--lat_percentiles=1", "--output-format=json", f"--output={output}", *options]
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder)
         except FileNotFoundError:
@@ -139,7 +145,7 @@ def _fio(server: Server, load: Load, span: int, *options: str) -> Figures:
         if done.returncode != 0 or "{" not in text:
             raise CommandError(f"fio has failed:\n{done.stderr}{done.stdout}{text}\nThe server's log:\n{server.log()}")
     job = json.loads(text[text.index("{"):])["jobs"][0][load.operation]
-    times = job["clat_ns"].get("percentile", {})
+    times = job["lat_ns"].get("percentile", {})
     p50, p99 = (times.get(key, 0) / 1000 for key in PERCENTILES)
     return Figures(job["iops"], job["bw_bytes"], p50, p99)
 
