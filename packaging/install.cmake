@@ -17,9 +17,13 @@ set(NBDKIT_PYTHON_SITE lib/python3/dist-packages CACHE STRING
 
 # One core, which the doors find from where they are; beside it the folder in which it looks for the package.
 install(TARGETS nbdkit-python LIBRARY DESTINATION ${nbdkit_libdir} COMPONENT nbdkit-python)
-install(TARGETS nbdkit-python-plugin LIBRARY DESTINATION ${nbdkit_plugindir} COMPONENT nbdkit-python)
-file(RELATIVE_PATH up /${nbdkit_plugindir} /${nbdkit_libdir})
-set_target_properties(nbdkit-python-plugin PROPERTIES INSTALL_RPATH "$ORIGIN/${up}")
+function(install_door target folder component)
+  install(TARGETS ${target} LIBRARY DESTINATION ${folder} COMPONENT ${component})
+  file(RELATIVE_PATH up /${folder} /${nbdkit_libdir})
+  set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/${up}")
+endfunction()
+install_door(nbdkit-python-plugin ${nbdkit_plugindir} nbdkit-python)
+install_door(nbdkit-python-filter ${nbdkit_filterdir} nbdkit-python-filter)
 file(RELATIVE_PATH package /${nbdkit_libdir}/nbdkit-python /${NBDKIT_PYTHON_SITE}/nbdkit)
 file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/installed)
 file(CREATE_LINK ${package} ${CMAKE_CURRENT_BINARY_DIR}/installed/nbdkit SYMBOLIC)
@@ -50,7 +54,7 @@ install(FILES packaging/completion.bash DESTINATION share/bash-completion/comple
   COMPONENT nbdkit-python)
 
 # What there is to read.
-foreach(component IN ITEMS nbdkit-python python3-aqmp python3-xenstore)
+foreach(component IN ITEMS nbdkit-python nbdkit-python-filter python3-aqmp python3-xenstore)
   install(FILES LICENSE DESTINATION share/doc/${component} RENAME copyright COMPONENT ${component})
 endforeach()
 install(FILES README.md CHANGELOG.md DESTINATION share/doc/nbdkit-python COMPONENT nbdkit-python)
@@ -90,6 +94,9 @@ debian_package(nbdkit-python "disks for nbdkit in Python"
   PACKAGE_REPLACES nbdkit-plugin-python
   PACKAGE_SHLIBDEPS ON
   PACKAGE_CONTROL_EXTRA "${scripts}/nbdkit-python/postinst\;${scripts}/nbdkit-python/prerm")
+debian_package(nbdkit-python-filter "translators for nbdkit in Python"
+  PACKAGE_DEPENDS "nbdkit-python (= ${PROJECT_VERSION}), nbdkit (= ${nbdkit_debian_version})"
+  PACKAGE_SHLIBDEPS ON)
 debian_package(python3-aqmp "asynchronous client of QEMU's monitor"
   PACKAGE_DEPENDS python3:any PACKAGE_ARCHITECTURE all)
 debian_package(python3-xenstore "client of Xen's store"
