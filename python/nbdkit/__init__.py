@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a disk's script imports: nbdkit's constants, its functions, and `Error`.
+"""What a disk's script imports: nbdkit's constants and functions, `Error`, and what declares a disk and its parameters.
 
-Inside the server the functions come from the plugin (the built-in module `_nbdkit`). Outside of it the constants,
-`Error` and what is written in Python work all the same; a function that needs the server is missing, and using it
-raises an AttributeError that says so.
+Inside the server the functions come from the plugin (the built-in module `_nbdkit`), and one that the running nbdkit is
+too old for is missing. Elsewhere _outside.py has them, so that a script can be imported, type-checked and tested
+without a server; they are documented there. This import is on every server's start-up path: what not every script
+needs is loaded when it is used.
 """
 
 from ._constants import *  # noqa: F403
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol, TypeVar
 
+    from ._outside import *  # noqa: F403
+
     class _Sized(Protocol):
         def get_size(self) -> int: ...
 
     _Disk = TypeVar("_Disk", bound=Callable[[bool], _Sized])
-del TYPE_CHECKING
+else:
+    try:
+        from _nbdkit import *  # noqa: F403
+    except ModuleNotFoundError:
+        from ._outside import *  # noqa: F403
 
 
 def disk(cls: "_Disk") -> "_Disk":
@@ -34,53 +41,32 @@ def disk(cls: "_Disk") -> "_Disk":
     return cls
 
 
-# Two parsers that older servers lack; a newer one's own takes their place below. What does the work is loaded when it
-# is needed, so that `import nbdkit` stays light. The parameters are called as the server's are.
+if not TYPE_CHECKING:
+    # Functions that came to nbdkit later than the oldest server we run on: their first version.
+    _SINCE = {
+        "debug_hexdiff": "1.48",
+        "debug_hexdump": "1.46",
+        "disconnect": "1.34",
+        "name": "1.48",
+        "peer_security_context": "1.36",
+        "peer_tls_dn": "1.40",
+        "peer_tls_issuer_dn": "1.40",
+        "timestamp": "1.48",
+    }
+    # What is loaded when it is used, and where it is. Of parsers that older servers lack the package has its own.
+    _LATER = {
+        **dict.fromkeys(("parse_delay", "parse_probability"), "_outside"),
+    }
 
+    def __getattr__(name: str) -> object:
+        if name in _LATER:
+            value = globals()[name] = getattr(__import__(f"nbdkit.{_LATER[name]}", fromlist=[name]), name)
+            return value
+        if name in _SINCE:
+            raise AttributeError(f"nbdkit.{name} needs nbdkit {_SINCE[name]} or later: this server lacks it", name=name)
+        raise AttributeError(f"module 'nbdkit' has no attribute {name!r}", name=name)
 
-def parse_probability(what: str, str: str) -> float:
-    """A probability such as `0.25`, `25%`, `1:4` or `1/4`, as a float from 0.0 up.
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})
 
-    what: the parameter's name, for the message of the ValueError that anything else raises.
-    """
-    from . import _parse
-
-    return _parse.probability(what, str)
-
-
-def parse_delay(what: str, str: str) -> tuple[int, int]:
-    """A delay such as `5` or `5s` (seconds), `2.5s`, `100ms`, `20us` or `30ns`, as (seconds, nanoseconds).
-
-    what: the parameter's name, for the message of the ValueError that anything else raises.
-    """
-    from . import _parse
-
-    return _parse.delay(what, str)
-
-
-try:
-    from _nbdkit import *  # noqa: F403
-except ModuleNotFoundError:
-    _SERVER = False
-else:
-    _SERVER = True
-
-# Functions that came to nbdkit later than the oldest server we run on: their first version.
-_SINCE = {
-    "debug_hexdiff": "1.48",
-    "debug_hexdump": "1.46",
-    "disconnect": "1.34",
-    "name": "1.48",
-    "peer_security_context": "1.36",
-    "peer_tls_dn": "1.40",
-    "peer_tls_issuer_dn": "1.40",
-    "timestamp": "1.48",
-}
-
-
-def __getattr__(name: str) -> object:
-    if not _SERVER and not name.startswith("_"):
-        raise AttributeError(f"nbdkit.{name}: not here: this is not an nbdkit server's process", name=name)
-    if name in _SINCE:
-        raise AttributeError(f"nbdkit.{name} needs nbdkit {_SINCE[name]} or later: this server lacks it", name=name)
-    raise AttributeError(f"module 'nbdkit' has no attribute {name!r}", name=name)
+del TYPE_CHECKING

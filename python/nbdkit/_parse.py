@@ -1,34 +1,79 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Parsers that newer servers have, for the older ones that lack them: the same strings, the same results."""
+"""What a parameter's text stands for, read as nbdkit's own parsers do: the same strings, the same results.
 
-import decimal
-import math
+Each raises a ValueError "expected …, got …". They serve where there is no server, where an older one lacks a parser, and
+for declared parameters, whose errors are then one line.
+"""
+
 import re
 
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?"
 _NANOSECONDS = {"": 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "μs": 10**3, "ns": 1}
 _UINT_MAX = 2**32 - 1
+_INT64_MAX = 2**63 - 1
+# What C's functions skip before a number.
+_SPACE = r"[ \t\n\v\f\r]*"
+_SCALES = {"": 1, "b": 1, "s": 512, **{letter: 1 << 10 * power for power, letter in enumerate("kmgtpe", 1)}}
+_TRUE, _FALSE = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
 
 
-def probability(what: str, text: str) -> float:
-    """nbdkit.parse_probability."""
-    match = _match("parse_probability", what, text, rf"({_NUMBER})(?:(%)|[:/]({_NUMBER}))?")
+def size(text: str) -> int:
+    """Bytes."""
+    match = re.fullmatch(rf"{_SPACE}([-+]?)([0-9]+)([bkmgtpes]?)", text, re.IGNORECASE | re.ASCII)
+    if match:
+        sign, digits, suffix = match.groups()
+        number, scale = _number(digits, 10), _SCALES[suffix.lower()]
+        if number <= _INT64_MAX // scale and (sign != "-" or number == 0):
+            return number * scale
+    raise ValueError(f"expected a size such as 512, 4k or 1G, got {text!r}")
+
+
+def boolean(text: str) -> bool:
+    """As the command line says yes or no."""
+    word = text.lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError(f"expected true or false, on or off, yes or no, 1 or 0, got {text!r}")
+    return word in _TRUE
+
+
+def integer(text: str, low: int, high: int) -> int:
+    """From `low` to `high`; decimal, hexadecimal after 0x, or octal after 0."""
+    match = re.fullmatch(rf"{_SPACE}([-+]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))", text)
+    if match and not (match[1] == "-" and low == 0):
+        sign, hexadecimal, octal, decimal = match.groups()
+        digits, base = (hexadecimal, 16) if hexadecimal else (octal, 8) if octal else (decimal, 10)
+        number = _number(digits, base) * (-1 if sign == "-" else 1)
+        if low <= number <= high:
+            return number
+    raise ValueError(f"expected an integer from {low} to {high}, got {text!r}")
+
+
+def _number(digits: str, base: int) -> int:
+    """The number that these digits stand for, or one that is too large as well."""
+    return int(digits.lstrip("0")[:25] or "0", base)
+
+
+def probability(text: str) -> float:
+    """From 0.0 up: 200% is one, too."""
+    match = re.fullmatch(rf"({_NUMBER})(?:(%)|[:/]({_NUMBER}))?", text)
     if match:
         number, percent, divisor = match.groups()
         value = float(number)
         if percent:
             value /= 100
         elif divisor is not None and value != 0:
-            value = value / float(divisor) if float(divisor) else math.inf
-        if math.isfinite(value):
+            value = value / float(divisor) if float(divisor) else float("inf")
+        if value < float("inf"):
             return value
-    raise ValueError(f"{what}: expected a probability such as 0.25, 25%, 1:4 or 1/4, got {text!r}")
+    raise ValueError(f"expected a probability such as 0.25, 25%, 1:4 or 1/4, got {text!r}")
 
 
-def delay(what: str, text: str) -> tuple[int, int]:
-    """nbdkit.parse_delay."""
-    match = _match("parse_delay", what, text, rf"({_NUMBER})(s|ms|us|μs|ns|)")
+def delay(text: str) -> tuple[int, int]:
+    """Seconds and nanoseconds."""
+    match = re.fullmatch(rf"({_NUMBER})(s|ms|us|μs|ns|)", text)
     if match:
+        import decimal
+
         number, unit = match.groups()
         try:
             # Exact, where a float has not room for a long delay's nanoseconds.
@@ -39,11 +84,4 @@ def delay(what: str, text: str) -> tuple[int, int]:
         if nanoseconds <= _UINT_MAX * 10**9 + 999_999_999:
             sec, nsec = divmod(round(nanoseconds), 10**9)
             return sec, nsec
-    raise ValueError(f"{what}: expected a delay such as 5, 2.5s, 100ms, 20us or 30ns, got {text!r}")
-
-
-def _match(function: str, what: object, text: object, pattern: str) -> re.Match[str] | None:
-    for name, value in (("what", what), ("str", text)):
-        if not isinstance(value, str):
-            raise TypeError(f"nbdkit.{function}: {name}: expected a str, got {type(value).__name__} {value!r}")
-    return re.fullmatch(pattern, str(text))
+    raise ValueError(f"expected a delay such as 5, 2.5s, 100ms, 20us or 30ns, got {text!r}")

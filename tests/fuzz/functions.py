@@ -9,7 +9,7 @@ import _nbdkit
 import nbdkit
 import objects
 from _fuzz import byte, bytes_, defect
-from nbdkit import _parse
+from nbdkit import _outside
 
 ALPHABET = "0123456789.eE+-%:/ smunμ²"
 UNITS = ("", "s", "ms", "us", "μs", "ns", "%")
@@ -120,7 +120,7 @@ def exact(number: str) -> Fraction | None:
 
 def parse_delay() -> None:
     string = argument()
-    result = called("delay", _parse.delay, ((ValueError,), tuple), text(), string)
+    result = called("delay", _outside.parse_delay, ((ValueError,), tuple), text(), string)
     if not isinstance(result, tuple) or not isinstance(string, str):
         return
     sec, nsec = result
@@ -135,7 +135,7 @@ def parse_delay() -> None:
 
 def parse_probability() -> None:
     string = argument()
-    result = called("probability", _parse.probability, ((ValueError,), float), text(), string)
+    result = called("probability", _outside.parse_probability, ((ValueError,), float), text(), string)
     if not isinstance(result, float) or not isinstance(string, str):
         return
     if not 0 <= result < float("inf"):
