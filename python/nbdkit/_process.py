@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a server's process needs of Python around its script: standard streams, children, the end."""
+"""What a server's process needs of Python around its script: standard streams, the log, children, the end."""
 
 import atexit
 import os
 import sys
 from _collections_abc import Callable  # as collections.abc, but loaded already
+from types import ModuleType
 
 # Seconds for which a callback that computes may keep the GIL from the callbacks of other connections. Python's own 5 ms
 # leave those a few hundred requests per second; docs/performance.md has the measurement.
@@ -21,6 +22,38 @@ def start(stdio_safe: bool) -> None:
     if not stdio_safe:
         sys.stdout = sys.__stdout__ = sys.stderr  # type: ignore  # typeshed has it for one that is not assigned to
         sys.stdin = sys.__stdin__ = open(os.devnull)
+    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]  # a class will do
+    for name in _Finder.names & sys.modules.keys():
+        _Finder.prepare(sys.modules[name])
+
+
+class _Finder:
+    """Has `logging` and `warnings` write to nbdkit's log, once they are imported: most scripts need neither."""
+
+    names = {"logging", "warnings"}
+
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> object:
+        if name not in cls.names:
+            return None
+        others = (finder.find_spec(name, None) for finder in sys.meta_path
+                  if finder is not cls)  # type: ignore[comparison-overlap]
+        spec = next(filter(None, others), None)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                load(module)
+                cls.prepare(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[assignment]
+        return spec
+
+    @staticmethod
+    def prepare(module: ModuleType) -> None:
+        from . import _log
+
+        _log.prepare(module)
 
 
 def forked() -> None:

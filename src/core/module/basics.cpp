@@ -87,6 +87,10 @@ void define_basics(py::module_& m) {
   m.def(
       "debug", [](const py::object& message) { server().debug(log_text(message.ptr()).c_str()); }, py::arg("message"),
       "debug(message)\n\nLog a message (a str, bytes, or anything that str() takes) if nbdkit is verbose (-v).");
+  // Not re-exported: nbdkit has one level that is always seen, and calls all of it errors.
+  m.def(
+      "_error", [](const py::object& message) { server().error(log_text(message.ptr()).c_str()); }, py::arg("message"),
+      "_error(message)\n\nLog a message at any level of verbosity.");
   m.def("set_error", set_error, py::arg("err"),
         "set_error(err)\n\nThe errno that the client gets if this callback goes on to raise an exception; 0 takes it "
         "back.\nRaises TypeError, ValueError.");
