@@ -59,6 +59,8 @@ class Script {
   const std::optional<std::string>& magic_config_key() const noexcept { return magic_config_key_; }
   // The first line of the script's docstring.
   std::optional<std::string> summary() const noexcept;
+  // The lines of --dump-plugin about the parameters that the script has declared. Empty: as above.
+  std::optional<std::string> dump() const noexcept;
 
   bool has(std::size_t id) const noexcept { return static_cast<bool>(table_[id]); }
   // Borrowed; null: the script does not have it.

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from typing import Protocol, TypeVar
 
     from ._outside import *  # noqa: F403
+    from ._parameters import Parameter as Parameter
+    from ._parameters import choice as choice
+    from ._parameters import delay as delay
+    from ._parameters import list_of as list_of
+    from ._parameters import parameter as parameter
+    from ._parameters import password as password
+    from ._parameters import path as path
+    from ._parameters import probability as probability
+    from ._parameters import size as size
 
     class _Sized(Protocol):
         def get_size(self) -> int: ...
@@ -56,6 +65,8 @@ if not TYPE_CHECKING:
     # What is loaded when it is used, and where it is. Of parsers that older servers lack the package has its own.
     _LATER = {
         **dict.fromkeys(("parse_delay", "parse_probability"), "_outside"),
+        **dict.fromkeys(("Parameter", "choice", "delay", "list_of", "parameter", "password", "path", "probability",
+                         "size"), "_parameters"),
     }
 
     def __getattr__(name: str) -> object:

@@ -12,6 +12,10 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 
 from ._errors import ScriptError
 
+TYPE_CHECKING = False  # as in `typing`, whose import takes time
+if TYPE_CHECKING:
+    from ._parameters import Parameter
+
 # How much a script must have a callback. A SHARED name is one that scripts also give to data and imports of their
 # own (`cache = {}`, `from functools import cache`): what cannot be the callback is left alone. An ADDED one is new
 # with this plugin, so that older scripts use it for functions of their own too (`def load(path)`).
@@ -136,7 +140,32 @@ def magic_config_key(script: ModuleType) -> str | None:
     key = getattr(script, "magic_config_key", None)
     if key is not None and not isinstance(key, str):
         raise ScriptError(f"magic_config_key: expected a str, got {type(key).__name__} {key!r}")
-    return key
+    found = parameters(script)
+    if not found:
+        return key
+    from . import _parameters
+
+    declared = _parameters.magic_key(found)
+    if key is not None and declared not in (key, None):
+        raise ScriptError(f"magic_config_key: expected {declared!r}, the parameter with magic=True, got {key!r}")
+    return key or declared
+
+
+def parameters(script: ModuleType, kind: str = "disk") -> "list[Parameter[object]]":
+    """The parameters that the script has declared, in their order."""
+    # As with marks: without the module, there are none.
+    module = sys.modules.get("nbdkit._parameters")
+    declared: list[Parameter[object]] = module.declared(script, marked(script, kind)) if module else []
+    return declared
+
+
+def dump(script: ModuleType) -> str:
+    """The lines of --dump-plugin about the script's parameters."""
+    if not parameters(script):
+        return ""
+    from . import _help
+
+    return _help.dump(script)
 
 
 def resolve(script: ModuleType, specs: Iterable[Spec],
@@ -153,6 +182,12 @@ def resolve(script: ModuleType, specs: Iterable[Spec],
         from . import _classes
 
         table = {spec[0]: _classes.resolve(script, cls, *spec, warnings) for spec in specs}
+    declared = parameters(script, kind)
+    if declared:
+        from . import _parameters
+
+        for name in table.keys() & _parameters.CALLBACKS.keys():
+            table[name] = _parameters.CALLBACKS[name](declared, table[name])
     return list(table.values()), warnings
 
 

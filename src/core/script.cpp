@@ -104,6 +104,11 @@ std::optional<std::string> Script::summary() const noexcept {
   return text;
 }
 
+std::optional<std::string> Script::dump() const noexcept {
+  const Ref text = Ref::take(PyObject_CallMethod(interpreter::package().script.get(), "dump", "O", module_.get()));
+  return text ? std::optional{log_text(text.get())} : std::nullopt;
+}
+
 int Script::report(const char* where, int set_error) const noexcept {
   const Failure failure = take_failure(set_error);
   complain(where, failure.message);

@@ -111,6 +111,10 @@ void dump_plugin() noexcept {
   std::printf("\n");
   if (const auto summary = script->summary(); summary && !summary->empty())
     std::printf("python_script_doc=%s\n", summary->c_str());
+  if (const auto parameters = script->dump())
+    std::printf("%s", parameters->c_str());
+  else
+    script->report("");
   // Python's streams have buffers of their own.
   std::fflush(stdout);
   if (has(id::dump_plugin)) run(id::dump_plugin);

@@ -152,6 +152,14 @@ TEST_F(ScriptTest, Summary) {
   EXPECT_EQ(load("__doc__ = 3")->summary(), std::nullopt);
 }
 
+TEST_F(ScriptTest, Dump) {
+  EXPECT_EQ(load("")->dump(), "");
+  EXPECT_EQ(load("import nbdkit\np = nbdkit.parameter('p', int, help='A\\nnumber.')")->dump(),
+            "python_parameter_p=INT (required): A number.\n");
+  EXPECT_EQ(load_error("import nbdkit\np = nbdkit.parameter('p', int)\nq = nbdkit.parameter('p', int)"),
+            "the parameter p is declared more than once");
+}
+
 TEST_F(ScriptTest, Report) {
   const auto script = load("");
   PyErr_SetString(PyExc_PermissionError, "no");
