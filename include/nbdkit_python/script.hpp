@@ -63,8 +63,10 @@ class Script {
   std::optional<std::string> dump() const noexcept;
 
   bool has(std::size_t id) const noexcept { return static_cast<bool>(table_[id]); }
-  // Borrowed; null: the script does not have it.
+  // What is called. Borrowed; null: the script does not have it.
   PyObject* callback(std::size_t id) const noexcept { return table_[id].get(); }
+  // The same as the script has it: another one if it is traced.
+  PyObject* own(std::size_t id) const noexcept { return own_[id].get(); }
 
   // Reports the pending exception under `where` (a callback's name, or empty). The result is the errno.
   int report(const char* where, int set_error = 0) const noexcept;
@@ -74,6 +76,8 @@ class Script {
  private:
   Script(const Server& server, const char* name, std::span<const Callback> callbacks);
   bool run() noexcept;
+  // A callback with what nbdkit's debug flags ask for around it. Empty: Python's error indicator is set.
+  Ref traced(const Callback& callback, PyObject* own) const noexcept;
   // A yes or no of the package's on a callback.
   std::optional<bool> ask(const char* question, std::size_t id) const noexcept;
 
@@ -81,6 +85,7 @@ class Script {
   const std::string name_;
   const std::span<const Callback> callbacks_;
   Ref module_;
+  std::vector<Ref> own_;
   std::vector<Ref> table_;
   std::vector<std::string> warnings_;  // that the log has had
   int api_version_ = 1;

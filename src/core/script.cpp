@@ -8,6 +8,13 @@
 #include "nbdkit_python/error.hpp"
 #include "nbdkit_python/interpreter.hpp"
 
+// Set by the server before the door's load: `-D python.calls=1` and `-D python.timing=1`. nbdkit looks for them in the
+// door, which leads it here, so that one variable serves all doors.
+extern "C" {
+int python_debug_calls = 0;
+int python_debug_timing = 0;
+}
+
 namespace nbdkit_python {
 namespace {
 
@@ -29,7 +36,7 @@ const Script* main_script = nullptr;
 }  // namespace
 
 Script::Script(const Server& server, const char* name, std::span<const Callback> callbacks)
-    : server_{server}, name_{name}, callbacks_{callbacks}, table_(callbacks.size()) {}
+    : server_{server}, name_{name}, callbacks_{callbacks}, own_(callbacks.size()), table_(callbacks.size()) {}
 
 std::unique_ptr<Script> Script::load(const Server& server, const char* name,
                                      std::span<const Callback> callbacks) noexcept {
@@ -73,7 +80,9 @@ bool Script::resolve() noexcept {
   PyObject* const warnings = PyTuple_GET_ITEM(found.get(), 1);
   for (std::size_t id = 0; id < table_.size(); ++id) {
     PyObject* const callback = PyList_GET_ITEM(resolved, static_cast<Py_ssize_t>(id));
-    table_[id] = callback == Py_None ? Ref{} : Ref::borrow(callback);
+    own_[id] = callback == Py_None ? Ref{} : Ref::borrow(callback);
+    table_[id] = own_[id] ? traced(callbacks_[id], callback) : Ref{};
+    if (own_[id] && !table_[id]) return report(""), false;
   }
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(warnings); ++i) {
     std::string warning = log_text(PyList_GET_ITEM(warnings, i));
@@ -84,9 +93,18 @@ bool Script::resolve() noexcept {
   return true;
 }
 
+Ref Script::traced(const Callback& callback, PyObject* own) const noexcept {
+  if (python_debug_calls == 0 && python_debug_timing == 0) return Ref::borrow(own);
+  const Ref trace = Ref::take(PyImport_ImportModule("nbdkit._trace"));
+  const Ref name = to_python(name_.c_str());
+  if (!trace || !name) return {};
+  return Ref::take(PyObject_CallMethod(trace.get(), "wrap", "OsOii", name.get(), callback.name, own, python_debug_calls,
+                                       python_debug_timing));
+}
+
 std::optional<bool> Script::ask(const char* question, std::size_t id) const noexcept {
   const Ref answer = Ref::take(
-      PyObject_CallMethod(interpreter::package().script.get(), question, "Os", callback(id), callbacks_[id].v2));
+      PyObject_CallMethod(interpreter::package().script.get(), question, "Os", own(id), callbacks_[id].v2));
   return answer ? to_bool(answer.get()) : std::nullopt;
 }
 

@@ -51,7 +51,7 @@ void last_call(const Script& script, std::size_t callback) noexcept {
   const Turn turn;
   const Attach attach;
   run(script, callback);
-  interpreter::ran(script.callback(callback));
+  interpreter::ran(script.own(callback));
 }
 
 QuitSignals::QuitSignals() noexcept {

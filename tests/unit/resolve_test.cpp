@@ -2,6 +2,9 @@
 // A script's callbacks: which are found, which are left alone, and which are refused, with what is then said.
 #include "script_fixture.hpp"
 
+// nbdkit's debug flags, which it finds by their names.
+extern "C" int python_debug_calls, python_debug_timing;
+
 namespace nbdkit_python::test {
 namespace {
 
@@ -204,6 +207,21 @@ TEST_F(ResolveTest, MethodsOfAClass) {
   EXPECT_EQ(by_count->fills_buffer(id::pread), false);
   const auto version_1 = resolved(disk + "    def pread(self, count, offset): return b''\nAPI_VERSION = 1\n");
   EXPECT_EQ(version_1->api_version(), 1);
+}
+
+TEST_F(ResolveTest, TracedOnlyIfAFlagIsSet) {
+  const auto plain = resolved(required_v2);
+  EXPECT_EQ(plain->callback(id::pread), plain->own(id::pread));
+  for (int* const flag : {&python_debug_calls, &python_debug_timing}) {
+    *flag = 1;
+    const auto script = resolved("API_VERSION = 2\ndef open(readonly): pass\ndef pread(h, count, *rest): return b''\n");
+    *flag = 0;
+    EXPECT_EQ(script->own(id::pread), value("__main__.pread").get());
+    EXPECT_NE(script->callback(id::pread), script->own(id::pread));
+    EXPECT_EQ(script->takes_count(id::pread), true) << "what is asked about it is asked about the script's own";
+    EXPECT_FALSE(script->has(id::close));
+    EXPECT_EQ(script->own(id::close), nullptr);
+  }
 }
 
 // What follows from the statements is tested by test_fills.py.
