@@ -26,7 +26,8 @@ WRITING, CALLBACKS, MODULE = (ROOT / "docs" / f"{name}.md" for name in ("writing
 
 def blocks(page: Path, language: str) -> list[str]:
     """The texts between ```language and ```."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [text for of, text in found if of == language]
 
 
 def sections(page: Path, level: str) -> dict[str, str]:
@@ -59,7 +60,8 @@ def test_there_are_scripts() -> None:
 def test_a_script_is_served(serve: Serve, title: str) -> None:
     """A block that is no whole script is added to the least one."""
     script = SCRIPTS[title]
-    server = serve(script if "open" in defines(script) else disk(script))
+    whole = "open" in defines(script) or "@nbdkit.disk" in script
+    server = serve(script if whole else disk(script))
     h = server.connect()
     assert h.get_size() > 0
     if "pwrite" in defines(script):
@@ -69,6 +71,11 @@ def test_a_script_is_served(serve: Serve, title: str) -> None:
     h.shutdown()
     assert server.stop() == 0
     assert server.log() == ""
+
+
+def test_a_script_without_a_server() -> None:
+    [command] = blocks(MODULE, "sh")
+    subprocess.run(["bash", "-ec", command], check=True, cwd=ROOT, timeout=TIMEOUT, env=environment())
 
 
 def test_the_readmes_disk_is_short_and_complete() -> None:
@@ -188,8 +195,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Lists:
 
 
 def documented_functions() -> dict[str, re.Match[str]]:
-    lines = [line for block in re.findall(r"^```\n(.*?)^```$", MODULE.read_text(), re.MULTILINE | re.DOTALL)
-             for line in block.splitlines()]
+    lines = [line for block in blocks(MODULE, "") for line in block.splitlines()]
     matches = {line: FUNCTION.fullmatch(line) for line in lines}
     assert all(matches.values()), matches
     return {match["name"]: match for match in matches.values() if match}
@@ -203,7 +209,7 @@ def test_every_constant(module: Lists) -> None:
 def test_every_function(module: Lists) -> None:
     _, functions, others, since = module
     documented = documented_functions()
-    assert others == ["Error"]
+    assert others == ["Error", "Parameter"]
     assert set(documented) == set(functions) | set(since) | set(others)
     assert {name: match["since"] for name, match in documented.items() if match["since"]} == since
 
