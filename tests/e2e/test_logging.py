@@ -105,8 +105,3 @@ def test_warnings_that_the_script_handles(serve: Serve) -> None:
                 warnings.warn("not seen")
             warnings.warn("caught %d" % len(caught))
     """)[0].startswith("error: warning: py.warnings: ")
-
-
-def test_a_warning_of_the_compiler(serve: Serve) -> None:
-    server = serve(disk("def load(): return 3 is 3\n"))
-    assert re.search(r"^nbdkit: error: warning: \S*disk\.py:\d+: SyntaxWarning: ", server.log(), re.MULTILINE)
