@@ -36,8 +36,9 @@ class Script {
   // holder is `__main__`, as under `python script.py`; any other is a module of its own.
   //   name: its path as the user gave it, `-` for standard input; it begins every message about the script
   //   callbacks: the door's table; an index into it is a callback's id
-  static std::unique_ptr<Script> load(const Server& server, const char* name,
-                                      std::span<const Callback> callbacks) noexcept;
+  //   kind: the decorator of a class that has them, @nbdkit.KIND
+  static std::unique_ptr<Script> load(const Server& server, const char* name, std::span<const Callback> callbacks,
+                                      const char* kind = "disk") noexcept;
   ~Script();
   Script(const Script&) = delete;
   Script& operator=(const Script&) = delete;
@@ -74,7 +75,7 @@ class Script {
   void complain(const char* where, const std::string& message) const noexcept;
 
  private:
-  Script(const Server& server, const char* name, std::span<const Callback> callbacks);
+  Script(const Server& server, const char* name, std::span<const Callback> callbacks, const char* kind);
   bool run() noexcept;
   // A callback with what nbdkit's debug flags ask for around it. Empty: Python's error indicator is set.
   Ref traced(const Callback& callback, PyObject* own) const noexcept;
@@ -84,6 +85,7 @@ class Script {
   const Server& server_;
   const std::string name_;
   const std::span<const Callback> callbacks_;
+  const char* const kind_;
   Ref module_;
   std::vector<Ref> own_;
   std::vector<Ref> table_;

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         def get_size(self) -> int: ...
 
     _Disk = TypeVar("_Disk", bound=Callable[[bool], _Sized])
+    _Translator = TypeVar("_Translator", bound=Callable[..., object])
 else:
     try:
         from _nbdkit import *  # noqa: F403
@@ -47,6 +48,19 @@ def disk(cls: "_Disk") -> "_Disk":
     from ._classes import mark
 
     mark(cls, "disk")
+    return cls
+
+
+def translator(cls: "_Translator") -> "_Translator":
+    """Mark a class as the script's translator, for nbdkit's filter `python`: its methods are the callbacks.
+
+    An instance is a connection. `__init__(self, next, readonly, export_name, is_tls)`, which it need not have, is `open`,
+    and `self` the handle, as in `pread(self, next, buf, offset, flags)`; what no connection asks for, such as config, is
+    a static or class method or a function. Raises TypeError for what is no class.
+    """
+    from ._classes import mark
+
+    mark(cls, "translator")
     return cls
 
 

@@ -32,7 +32,7 @@ def marked(script: ModuleType, kind: str) -> type | None:
     return found.pop() if found else None
 
 
-def resolve(script: ModuleType, cls: type, name: str, need: int, may_yield: bool, parameters: str,
+def resolve(script: ModuleType, cls: type, kind: str, name: str, need: int, may_yield: bool, parameters: str,
             warnings: list[str]) -> _script.Callback | None:
     """One callback, as _script.resolve has it.
 
@@ -50,7 +50,7 @@ def resolve(script: ModuleType, cls: type, name: str, need: int, may_yield: bool
     else:
         return _script.resolve_function(script, name, need, may_yield, parameters, warnings)
     if name == "open":
-        return _constructor(cls, parameters)
+        return _constructor(cls, kind, parameters)
     if of_instance:
         parameters = "self" + parameters[1:]
     if written is None:
@@ -84,7 +84,7 @@ def _wrong_kind(written: object, name: str, of_instance: bool, parameters: str) 
     return None
 
 
-def _constructor(cls: type, parameters: str) -> type:
+def _constructor(cls: type, kind: str, parameters: str) -> _script.Callback:
     """The class as the callback `open`, whose answer, the handle, is an instance."""
     wanted = f"__init__(self, {parameters})"
     init, new, of_object = _written(cls, "__init__"), _written(cls, "__new__"), vars(object)
@@ -98,6 +98,9 @@ def _constructor(cls: type, parameters: str) -> type:
     elif new is not of_object["__new__"]:
         fault = _script.fault(cls, cls.__name__, False, parameters)
     elif init is of_object["__init__"]:
+        # A disk has to look at `readonly`; a translator need not care for what it is opened as.
+        if kind == "translator":
+            return lambda *arguments: cls()
         fault = f"expected {wanted}, got none"
     else:
         fault = _script.fault(init, "__init__", False, f"self, {parameters}")

@@ -7,7 +7,7 @@ This module is on every server's start-up path: `inspect`, `difflib` and `traceb
 
 import os
 import sys
-from _collections_abc import Callable, Iterable  # as collections.abc, but loaded already
+from _collections_abc import Callable, Iterable, Mapping  # as collections.abc, but loaded already
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 
 from ._errors import ScriptError
@@ -127,7 +127,7 @@ def marked(script: ModuleType, kind: str) -> type | None:
     return classes.marked(script, kind) if classes else None
 
 
-def api_version(script: ModuleType, highest: int, kind: str = "disk") -> int:
+def api_version(script: ModuleType, highest: int, kind: str) -> int:
     """The script's API_VERSION; without it 2 for a class, which no older script has, and 1 for functions."""
     version = getattr(script, "API_VERSION", 2 if marked(script, kind) else 1)
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= highest:
@@ -135,12 +135,12 @@ def api_version(script: ModuleType, highest: int, kind: str = "disk") -> int:
     return version
 
 
-def magic_config_key(script: ModuleType) -> str | None:
+def magic_config_key(script: ModuleType, kind: str) -> str | None:
     """The key under which the script wants parameters that come without one."""
     key = getattr(script, "magic_config_key", None)
     if key is not None and not isinstance(key, str):
         raise ScriptError(f"magic_config_key: expected a str, got {type(key).__name__} {key!r}")
-    found = parameters(script)
+    found = parameters(script, kind)
     if not found:
         return key
     from . import _parameters
@@ -168,8 +168,7 @@ def dump(script: ModuleType) -> str:
     return _help.dump(script)
 
 
-def resolve(script: ModuleType, specs: Iterable[Spec],
-            kind: str = "disk") -> tuple[list[Callback | None], list[str]]:
+def resolve(script: ModuleType, specs: Iterable[Spec], kind: str) -> tuple[list[Callback | None], list[str]]:
     """The script's callbacks in the order of `specs`, None where it has none; and a line on each thing left alone.
 
     They are functions of the script, or in the class that it has marked as its `kind`.
@@ -181,14 +180,27 @@ def resolve(script: ModuleType, specs: Iterable[Spec],
     else:
         from . import _classes
 
-        table = {spec[0]: _classes.resolve(script, cls, *spec, warnings) for spec in specs}
+        table = {spec[0]: _classes.resolve(script, cls, kind, *spec, warnings) for spec in specs}
     declared = parameters(script, kind)
     if declared:
         from . import _parameters
 
         for name in table.keys() & _parameters.CALLBACKS.keys():
             table[name] = _parameters.CALLBACKS[name](declared, table[name])
+    if kind == "translator":
+        _refuse_misspelt(vars(script if cls is None else cls), table)
     return list(table.values()), warnings
+
+
+def _refuse_misspelt(scope: Mapping[str, object], table: Iterable[str]) -> None:
+    """A translator without its pwrite works, and writes what it should not: so a name that is none is no detail.
+
+    What is meant for a callback takes `next`, and has a name that is near to one.
+    """
+    for name, value in scope.items():
+        if name not in table and not name.startswith("_") and isinstance(value, FunctionType):
+            if "next" in value.__code__.co_varnames[:value.__code__.co_argcount] and (meant := near(table, name)):
+                raise ScriptError(f"{name}: there is no such callback{meant}")
 
 
 def resolve_function(script: ModuleType, name: str, need: int, may_yield: bool, parameters: str,

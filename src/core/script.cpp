@@ -35,12 +35,17 @@ const Script* main_script = nullptr;
 
 }  // namespace
 
-Script::Script(const Server& server, const char* name, std::span<const Callback> callbacks)
-    : server_{server}, name_{name}, callbacks_{callbacks}, own_(callbacks.size()), table_(callbacks.size()) {}
+Script::Script(const Server& server, const char* name, std::span<const Callback> callbacks, const char* kind)
+    : server_{server},
+      name_{name},
+      callbacks_{callbacks},
+      kind_{kind},
+      own_(callbacks.size()),
+      table_(callbacks.size()) {}
 
-std::unique_ptr<Script> Script::load(const Server& server, const char* name,
-                                     std::span<const Callback> callbacks) noexcept {
-  auto script = std::unique_ptr<Script>{new Script{server, name, callbacks}};
+std::unique_ptr<Script> Script::load(const Server& server, const char* name, std::span<const Callback> callbacks,
+                                     const char* kind) noexcept {
+  auto script = std::unique_ptr<Script>{new Script{server, name, callbacks, kind}};
   if (script->run()) return script;
   return {};
 }
@@ -57,11 +62,12 @@ bool Script::run() noexcept {
   if (path) module_ = Ref::take(PyObject_CallMethod(loader, "load", "OO", path.get(), main ? Py_True : Py_False));
   if (!module_) return report(""), false;
 
-  const Ref version = Ref::take(PyObject_CallMethod(loader, "api_version", "Oi", module_.get(), max_api_version));
+  const Ref version =
+      Ref::take(PyObject_CallMethod(loader, "api_version", "Ois", module_.get(), max_api_version, kind_));
   if (!version) return report(""), false;
   api_version_ = static_cast<int>(PyLong_AsLong(version.get()));
 
-  const Ref key = Ref::take(PyObject_CallMethod(loader, "magic_config_key", "O", module_.get()));
+  const Ref key = Ref::take(PyObject_CallMethod(loader, "magic_config_key", "Os", module_.get(), kind_));
   if (!key) return report(""), false;
   if (key.get() != Py_None) {
     magic_config_key_ = to_text(key.get());
@@ -72,8 +78,8 @@ bool Script::run() noexcept {
 
 bool Script::resolve() noexcept {
   const Ref list = specs(callbacks_, api_version_);
-  const Ref found = list ? Ref::take(PyObject_CallMethod(interpreter::package().script.get(), "resolve", "OO",
-                                                         module_.get(), list.get()))
+  const Ref found = list ? Ref::take(PyObject_CallMethod(interpreter::package().script.get(), "resolve", "OOs",
+                                                         module_.get(), list.get(), kind_))
                          : Ref{};
   if (!found) return report(""), false;
   PyObject* const resolved = PyTuple_GET_ITEM(found.get(), 0);
@@ -103,8 +109,8 @@ Ref Script::traced(const Callback& callback, PyObject* own) const noexcept {
 }
 
 std::optional<bool> Script::ask(const char* question, std::size_t id) const noexcept {
-  const Ref answer = Ref::take(
-      PyObject_CallMethod(interpreter::package().script.get(), question, "Os", own(id), callbacks_[id].v2));
+  const Ref answer =
+      Ref::take(PyObject_CallMethod(interpreter::package().script.get(), question, "Os", own(id), callbacks_[id].v2));
   return answer ? to_bool(answer.get()) : std::nullopt;
 }
 

@@ -47,7 +47,7 @@ bool settle(Translator& translator) noexcept {
 int load_translator(const char* name) noexcept {
   const Attach attach;
   if (!Next::prepare()) return PyErr_Print(), stop();
-  Translator translator{.script = Script::load(server(), name, callbacks)};
+  Translator translator{.script = Script::load(server(), name, callbacks, "translator")};
   if (!translator.script || !settle(translator)) return stop();
   const auto has = [&](const Callback& callback) {
     return translator.has(static_cast<std::size_t>(&callback - callbacks));
