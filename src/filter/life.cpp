@@ -8,6 +8,7 @@
 #include <string>
 
 #include "../nbdkit/server.hpp"
+#include "background.hpp"
 #include "door.hpp"
 #include "nbdkit_python/error.hpp"
 #include "nbdkit_python/interpreter.hpp"
@@ -161,20 +162,31 @@ int thread_model() noexcept {
 int thread_model(int) noexcept { return thread_model(); }
 
 // From the plugin's side up, as nbdkit does it.
-int get_ready(int) noexcept {
+int get_ready(int thread_model) noexcept {
+  Background::set_thread_model(thread_model);
   for (const Translator& translator : std::views::reverse(translators))
     if (start_step(*translator.script, id::get_ready) == -1) return -1;
   expect_fork();
   return 0;
 }
 
-int after_fork(nbdkit_backend*) noexcept {
+int after_fork(nbdkit_backend* backend) noexcept {
   interpreter::forked();
-  for (const Translator& translator : std::views::reverse(translators)) {
+  for (std::size_t i = translators.size(); i-- > 0;) {
+    const Script& script = *translators[i].script;
+    if (!script.has(id::after_fork)) continue;
     const QuitSignals quit;
-    const int done = start_step(*translator.script, id::after_fork);
-    quit.keep(*translator.script);
-    if (done == -1) return -1;
+    bool done = false;
+    {
+      Call call{script, id::after_fork};
+      PassingBy passing{"background", [&](Arguments& arguments) { return open_background(i, backend, arguments); }};
+      const Next next{call, passing};
+      const Ref answer = call.invoke(next.get());
+      done = answer && to_nothing(answer.get());
+      if (!done) call.fail();
+    }
+    quit.keep(script);
+    if (!done) return stop();
   }
   return 0;
 }
@@ -183,6 +195,9 @@ void cleanup(nbdkit_backend*) noexcept {
   ending = true;
   close_all();
   for (const Translator& translator : translators) last_call(*translator.script, id::cleanup);
+  if (translators.empty()) return;
+  const Attach attach;
+  close_backgrounds();
 }
 
 }  // namespace nbdkit_python::filter

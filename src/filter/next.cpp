@@ -6,9 +6,13 @@
 #include "next.hpp"
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
-#include <iterator>
+#include <thread>
+#include <utility>
+#include <vector>
 
+#include "background.hpp"
 #include "nbdkit_python/error.hpp"
 #include "nbdkit_python/interpreter.hpp"
 
@@ -16,10 +20,16 @@ namespace nbdkit_python::filter {
 namespace {
 
 struct Object {
-  PyObject_HEAD const Call* call;  // null: it is over
-  Level* below;                    // null: before the connection's requests
+  PyObject_HEAD const Call* call;  // a Next's; null: it is over
+  Level* below;                    // null: before the connection's requests, or closed
   Passing* passing;
+  Background* background;  // a Background's; null: closed
 };
+
+// Those that are open. Guarded by the GIL; never destroyed.
+std::vector<Ref>& backgrounds = *new std::vector<Ref>;
+
+PyTypeObject* background_type() noexcept;
 
 // ---- errors
 
@@ -30,6 +40,7 @@ void raise(PyObject* type, const char* method, const std::string& text) noexcept
 
 // ---- whether it may be used
 
+// Null: the error indicator is set.
 Object* usable(PyObject* self, const char* method) noexcept {
   auto* const next = reinterpret_cast<Object*>(self);
   if (next->call != nullptr && next->call == Call::current()) [[likely]]
@@ -40,14 +51,22 @@ Object* usable(PyObject* self, const char* method) noexcept {
   return nullptr;
 }
 
-// For what is of a connection that is open. Null: the error indicator is set.
-Level* below(PyObject* self, const char* method) noexcept {
-  const Object* const next = usable(self, method);
-  if (next == nullptr) return nullptr;
-  if (next->below == nullptr)
-    raise(PyExc_RuntimeError, method,
-          std::string{"not in "} + next->call->name() + ": the disk can be used from prepare to finalize");
-  return next->below;
+Object* usable_in_background(PyObject* self, const char* method) noexcept {
+  auto* const next = reinterpret_cast<Object*>(self);
+  const char* const reason = next->background == nullptr ? "it is closed" : Background::forbidden();
+  if (reason == nullptr) return next;
+  PyErr_SetString(PyExc_RuntimeError, ("nbdkit.Background." + std::string{method} + ": " + reason).c_str());
+  return nullptr;
+}
+
+// For what is of a connection that is open. Null: as above.
+Object* connected(PyObject* self, const char* method) noexcept {
+  if (Py_IS_TYPE(self, background_type())) return usable_in_background(self, method);
+  Object* const next = usable(self, method);
+  if (next == nullptr || next->below != nullptr) return next;
+  raise(PyExc_RuntimeError, method,
+        std::string{"not in "} + next->call->name() + ": the disk can be used from prepare to finalize");
+  return nullptr;
 }
 
 // ---- what is called
@@ -63,11 +82,12 @@ PyObject* ask(PyObject* self, PyObject*) noexcept {
                                           "can_zero",       "can_fast_zero", "can_extents",   "can_fua",
                                           "can_multi_conn", "can_cache"};
   const char* const name = names[static_cast<std::size_t>(ability)];
-  Level* const level = below(self, name);
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, name);
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   int answer = level->known(ability);
   if (answer == -1) {
-    const Detach others_run;
+    const Background::Use use{next->background};
     answer = level->able(ability);
   }
   if (answer == -1) return raise_failed(name, EIO), nullptr;
@@ -75,11 +95,12 @@ PyObject* ask(PyObject* self, PyObject*) noexcept {
 }
 
 PyObject* get_size(PyObject* self, PyObject*) noexcept {
-  Level* const level = below(self, "get_size");
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, "get_size");
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   std::int64_t size = level->known_size();
   if (size == -1) {
-    const Detach others_run;
+    const Background::Use use{next->background};
     size = level->size();
   }
   if (size == -1) return raise_failed("get_size", EIO), nullptr;
@@ -87,11 +108,12 @@ PyObject* get_size(PyObject* self, PyObject*) noexcept {
 }
 
 PyObject* export_description(PyObject* self, PyObject*) noexcept {
-  Level* const level = below(self, "export_description");
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, "export_description");
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   const char* text = nullptr;
   {
-    const Detach others_run;
+    const Background::Use use{next->background};
     text = level->export_description();
   }
   if (text == nullptr) Py_RETURN_NONE;
@@ -99,12 +121,13 @@ PyObject* export_description(PyObject* self, PyObject*) noexcept {
 }
 
 PyObject* block_size(PyObject* self, PyObject*) noexcept {
-  Level* const level = below(self, "block_size");
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, "block_size");
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   std::uint32_t minimum = 0, preferred = 0, maximum = 0;
   int done = 0;
   {
-    const Detach others_run;
+    const Background::Use use{next->background};
     done = level->block_size(&minimum, &preferred, &maximum);
   }
   if (done == -1) return raise_failed("block_size", EIO), nullptr;
@@ -113,14 +136,14 @@ PyObject* block_size(PyObject* self, PyObject*) noexcept {
 
 // Makes a request, if nothing is wrong with it: 0, or -1 and the error indicator is set.
 template <typename Make>
-int request(Level& level, const char* name, Request kind, std::uint32_t count, std::uint64_t offset,
+int request(const Object& next, const char* name, Request kind, std::uint32_t count, std::uint64_t offset,
             std::uint32_t flags, const Make& make) noexcept {
   std::optional<std::string> fault;
   int err = 0;
   int done = -1;
   {
-    const Detach others_run;
-    fault = level.fault(kind, count, offset, flags);
+    const Background::Use use{next.background};
+    fault = next.below->fault(kind, count, offset, flags);
     if (!fault) done = make(&err);
   }
   if (fault)
@@ -170,8 +193,9 @@ Ref zeros(std::uint32_t count) noexcept {
 }
 
 PyObject* pread(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
-  Level* const level = below(self, "pread");
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, "pread");
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   Arguments arguments{"pread", values, given, names};
   std::uint64_t offset = 0;
   std::uint32_t flags = 0;
@@ -195,7 +219,7 @@ PyObject* pread(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObj
   }
   Memory memory;
   if (!memory.get("pread", buf, true)) return nullptr;
-  if (request(*level, "pread", Request::pread, memory.size(), offset, flags,
+  if (request(*next, "pread", Request::pread, memory.size(), offset, flags,
               [&](int* err) { return level->pread(memory.data(), memory.size(), offset, flags, err); }) == -1)
     return nullptr;
   if (bytes) return bytes.release();
@@ -203,8 +227,9 @@ PyObject* pread(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObj
 }
 
 PyObject* pwrite(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
-  Level* const level = below(self, "pwrite");
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, "pwrite");
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   Arguments arguments{"pwrite", values, given, names};
   std::uint64_t offset = 0;
   std::uint32_t flags = 0;
@@ -213,19 +238,20 @@ PyObject* pwrite(PyObject* self, PyObject* const* values, Py_ssize_t given, PyOb
   if (!arguments.take("offset", offset) || !arguments.take("flags", flags) || !arguments.done()) return nullptr;
   Memory memory;
   if (!memory.get("pwrite", buf, false)) return nullptr;
-  if (request(*level, "pwrite", Request::pwrite, memory.size(), offset, flags,
+  if (request(*next, "pwrite", Request::pwrite, memory.size(), offset, flags,
               [&](int* err) { return level->pwrite(memory.data(), memory.size(), offset, flags, err); }) == -1)
     return nullptr;
   Py_RETURN_NONE;
 }
 
 PyObject* flush(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
-  Level* const level = below(self, "flush");
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, "flush");
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   Arguments arguments{"flush", values, given, names};
   std::uint32_t flags = 0;
   if (!arguments.take("flags", flags) || !arguments.done()) return nullptr;
-  if (request(*level, "flush", Request::flush, 0, 0, flags, [&](int* err) { return level->flush(flags, err); }) == -1)
+  if (request(*next, "flush", Request::flush, 0, 0, flags, [&](int* err) { return level->flush(flags, err); }) == -1)
     return nullptr;
   Py_RETURN_NONE;
 }
@@ -245,25 +271,27 @@ struct Range {
 template <Request kind, int (Level::*method)(std::uint32_t, std::uint64_t, std::uint32_t, int*) noexcept>
 PyObject* range(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
   constexpr const char* name = kind == Request::trim ? "trim" : kind == Request::zero ? "zero" : "cache";
-  Level* const level = below(self, name);
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, name);
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   Arguments arguments{name, values, given, names};
   Range r;
   if (!r.take(arguments)) return nullptr;
-  if (request(*level, name, kind, r.count, r.offset, r.flags,
+  if (request(*next, name, kind, r.count, r.offset, r.flags,
               [&](int* err) { return (level->*method)(r.count, r.offset, r.flags, err); }) == -1)
     return nullptr;
   Py_RETURN_NONE;
 }
 
 PyObject* extents(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
-  Level* const level = below(self, "extents");
-  if (level == nullptr) return nullptr;
+  Object* const next = connected(self, "extents");
+  if (next == nullptr) return nullptr;
+  Level* const level = next->below;
   Arguments arguments{"extents", values, given, names};
   Range r;
   if (!r.take(arguments)) return nullptr;
   nbdkit_extents* found = nullptr;
-  const int done = request(*level, "extents", Request::extents, r.count, r.offset, r.flags, [&](int* err) {
+  const int done = request(*next, "extents", Request::extents, r.count, r.offset, r.flags, [&](int* err) {
     found = nbdkit_extents_new(r.offset, r.offset + r.count);
     if (found == nullptr) return *err = ENOMEM, -1;
     return level->extents(r.count, r.offset, r.flags, found, err);
@@ -273,80 +301,133 @@ PyObject* extents(PyObject* self, PyObject* const* values, Py_ssize_t given, PyO
   return list.release();
 }
 
-// next.open() and the other operations that a callback of the same name passes on.
-PyObject* pass(PyObject* self, const char* name, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
+// What a callback passes on: for most, the operation of its own name.
+PyObject* pass(PyObject* self, const char* name, const char* callback, PyObject* const* values, Py_ssize_t given,
+               PyObject* names) noexcept {
   const Object* const next = usable(self, name);
   if (next == nullptr) return nullptr;
   if (next->passing == nullptr || std::strcmp(next->passing->name(), name) != 0) {
-    raise(PyExc_RuntimeError, name, std::string{"not in "} + next->call->name() + ": only in " + name);
+    raise(PyExc_RuntimeError, name, std::string{"not in "} + next->call->name() + ": only in " + callback);
     return nullptr;
   }
   Arguments arguments{name, values, given, names};
   return next->passing->pass(arguments).release();
 }
 
-#define PASS(name)                                                                                             \
+#define PASS(name, callback)                                                                                   \
   PyObject* pass_##name(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept { \
-    return pass(self, #name, values, given, names);                                                            \
+    return pass(self, #name, callback, values, given, names);                                                  \
   }
-PASS(config)
-PASS(preconnect)
-PASS(list_exports)
-PASS(default_export)
-PASS(open)
+PASS(config, "config")
+PASS(background, "after_fork")
+PASS(preconnect, "preconnect")
+PASS(list_exports, "list_exports")
+PASS(default_export, "default_export")
+PASS(open, "open")
 #undef PASS
+
+// ---- Background's own
+
+// Ends what nobody uses.
+void end(Object& object) noexcept {
+  std::erase_if(backgrounds, [&](const Ref& ref) { return ref.get() == reinterpret_cast<PyObject*>(&object); });
+  const std::unique_ptr<Background> owned{std::exchange(object.background, nullptr)};
+  const Detach others_run;
+  owned->end();
+}
+
+PyObject* close(PyObject* self, PyObject*) noexcept {
+  auto* const object = reinterpret_cast<Object*>(self);
+  if (object->background == nullptr) Py_RETURN_NONE;
+  if (usable_in_background(self, "close") == nullptr) return nullptr;
+  if (object->background->used())
+    return PyErr_SetString(PyExc_RuntimeError, "nbdkit.Background.close: another thread is using it"), nullptr;
+  const Ref kept = Ref::borrow(self);
+  end(*object);
+  Py_RETURN_NONE;
+}
+
+PyObject* enter(PyObject* self, PyObject*) noexcept { return Py_NewRef(self); }
+PyObject* leave(PyObject* self, PyObject*) noexcept { return close(self, nullptr); }
+
+// ---- the types
 
 template <typename Function>
 PyCFunction function(Function* f) noexcept {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
 }
 
+constexpr int fast = METH_FASTCALL | METH_KEYWORDS;
+
+#define CONNECTED                                                                                                     \
+  {"get_size", get_size, METH_NOARGS, nullptr}, {"export_description", export_description, METH_NOARGS, nullptr},     \
+      {"block_size", block_size, METH_NOARGS, nullptr}, {"can_write", ask<Ability::can_write>, METH_NOARGS, nullptr}, \
+      {"can_flush", ask<Ability::can_flush>, METH_NOARGS, nullptr},                                                   \
+      {"is_rotational", ask<Ability::is_rotational>, METH_NOARGS, nullptr},                                           \
+      {"can_trim", ask<Ability::can_trim>, METH_NOARGS, nullptr},                                                     \
+      {"can_zero", ask<Ability::can_zero>, METH_NOARGS, nullptr},                                                     \
+      {"can_fast_zero", ask<Ability::can_fast_zero>, METH_NOARGS, nullptr},                                           \
+      {"can_extents", ask<Ability::can_extents>, METH_NOARGS, nullptr},                                               \
+      {"can_fua", ask<Ability::can_fua>, METH_NOARGS, nullptr},                                                       \
+      {"can_multi_conn", ask<Ability::can_multi_conn>, METH_NOARGS, nullptr},                                         \
+      {"can_cache", ask<Ability::can_cache>, METH_NOARGS, nullptr}, {"pread", function(pread), fast, nullptr},        \
+      {"pwrite", function(pwrite), fast, nullptr}, {"flush", function(flush), fast, nullptr},                         \
+      {"trim", function(range<Request::trim, &Level::trim>), fast, nullptr},                                          \
+      {"zero", function(range<Request::zero, &Level::zero>), fast, nullptr},                                          \
+      {"extents", function(extents), fast, nullptr}, {                                                                \
+    "cache", function(range<Request::cache, &Level::cache>), fast, nullptr                                            \
+  }
+
+PyMethodDef next_methods[] = {
+    {"config", function(pass_config), fast, nullptr},
+    {"background", function(pass_background), fast, nullptr},
+    {"preconnect", function(pass_preconnect), fast, nullptr},
+    {"list_exports", function(pass_list_exports), fast, nullptr},
+    {"default_export", function(pass_default_export), fast, nullptr},
+    {"open", function(pass_open), fast, nullptr},
+    CONNECTED,
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyMethodDef background_methods[] = {
+    CONNECTED,
+    {"close", close, METH_NOARGS, nullptr},
+    {"__enter__", enter, METH_NOARGS, nullptr},
+    {"__exit__", leave, METH_VARARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+#undef CONNECTED
+
+PyTypeObject* make_type(const char* name, const char* doc, PyMethodDef* methods) noexcept {
+  PyType_Slot slots[] = {{Py_tp_methods, methods}, {Py_tp_doc, const_cast<char*>(doc)}, {0, nullptr}};
+  PyType_Spec spec = {name, sizeof(Object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+  return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+}
+
 PyTypeObject* next_type() noexcept {
-  static PyTypeObject* const type = [] {
-    constexpr int fast = METH_FASTCALL | METH_KEYWORDS;
-    static PyMethodDef methods[] = {
-        {"config", function(pass_config), fast, nullptr},
-        {"preconnect", function(pass_preconnect), fast, nullptr},
-        {"list_exports", function(pass_list_exports), fast, nullptr},
-        {"default_export", function(pass_default_export), fast, nullptr},
-        {"open", function(pass_open), fast, nullptr},
-        {"get_size", get_size, METH_NOARGS, nullptr},
-        {"export_description", export_description, METH_NOARGS, nullptr},
-        {"block_size", block_size, METH_NOARGS, nullptr},
-        {"can_write", ask<Ability::can_write>, METH_NOARGS, nullptr},
-        {"can_flush", ask<Ability::can_flush>, METH_NOARGS, nullptr},
-        {"is_rotational", ask<Ability::is_rotational>, METH_NOARGS, nullptr},
-        {"can_trim", ask<Ability::can_trim>, METH_NOARGS, nullptr},
-        {"can_zero", ask<Ability::can_zero>, METH_NOARGS, nullptr},
-        {"can_fast_zero", ask<Ability::can_fast_zero>, METH_NOARGS, nullptr},
-        {"can_extents", ask<Ability::can_extents>, METH_NOARGS, nullptr},
-        {"can_fua", ask<Ability::can_fua>, METH_NOARGS, nullptr},
-        {"can_multi_conn", ask<Ability::can_multi_conn>, METH_NOARGS, nullptr},
-        {"can_cache", ask<Ability::can_cache>, METH_NOARGS, nullptr},
-        {"pread", function(pread), fast, nullptr},
-        {"pwrite", function(pwrite), fast, nullptr},
-        {"flush", function(flush), fast, nullptr},
-        {"trim", function(range<Request::trim, &Level::trim>), fast, nullptr},
-        {"zero", function(range<Request::zero, &Level::zero>), fast, nullptr},
-        {"extents", function(extents), fast, nullptr},
-        {"cache", function(range<Request::cache, &Level::cache>), fast, nullptr},
-        {nullptr, nullptr, 0, nullptr},
-    };
-    PyType_Slot slots[] = {
-        {Py_tp_methods, methods},
-        {Py_tp_doc, const_cast<char*>("What is below a translator, good for one call of a callback.")},
-        {0, nullptr},
-    };
-    PyType_Spec spec = {"nbdkit.Next", sizeof(Object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                        slots};
-    return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-  }();
+  static PyTypeObject* const type =
+      make_type("nbdkit.Next", "What is below a translator, good for one call of a callback.", next_methods);
   return type;
 }
 
-Ref make(const Call& call, Level* below, Passing* passing) noexcept {
-  PyTypeObject* const type = next_type();
-  Object* const next = type ? PyObject_New(Object, type) : nullptr;
+PyTypeObject* background_type() noexcept {
+  static PyTypeObject* const type =
+      make_type("nbdkit.Background", "A translator's own connection to what is below.", background_methods);
+  return type;
+}
+
+Object* make(PyTypeObject* type) noexcept {
+  Object* const object = type ? PyObject_New(Object, type) : nullptr;
+  if (object == nullptr) return nullptr;
+  object->call = nullptr;
+  object->below = nullptr;
+  object->passing = nullptr;
+  object->background = nullptr;
+  return object;
+}
+
+Ref make_next(const Call& call, Level* below, Passing* passing) noexcept {
+  Object* const next = make(next_type());
   if (next == nullptr) return {};
   next->call = &call;
   next->below = below;
@@ -438,13 +519,52 @@ void Arguments::missing(const char* name) const noexcept {
 
 // ---- Next
 
-Next::Next(const Call& call, Level& below) noexcept : object_{make(call, &below, nullptr)} {}
-Next::Next(const Call& call, Passing& passing) noexcept : object_{make(call, nullptr, &passing)} {}
+Next::Next(const Call& call, Level& below) noexcept : object_{make_next(call, &below, nullptr)} {}
+Next::Next(const Call& call, Passing& passing) noexcept : object_{make_next(call, nullptr, &passing)} {}
 
-bool Next::prepare() noexcept { return next_type() != nullptr; }
+bool Next::prepare() noexcept { return next_type() != nullptr && background_type() != nullptr; }
 
 Next::~Next() {
   if (object_) reinterpret_cast<Object*>(object_.get())->call = nullptr;
+}
+
+Ref open_background(std::size_t translator, nbdkit_backend* backend, Arguments& arguments) noexcept {
+  bool readonly = false;
+  std::string name;
+  if (!arguments.take("readonly", readonly) || !arguments.take("export_name", name) || !arguments.done()) return {};
+  if (const char* const reason = Background::forbidden()) return raise_misuse("background", reason), Ref{};
+  auto background = std::make_unique<Background>(translator, backend);
+  bool started = false;
+  {
+    const Detach others_run;
+    started = background->start(readonly, name);
+  }
+  if (!started) return raise_failed("background", EIO), Ref{};
+  Object* const object = make(background_type());
+  if (object == nullptr) {
+    const Detach others_run;
+    return background->end(), Ref{};
+  }
+  object->below = &background->top();
+  object->background = background.release();
+  backgrounds.push_back(Ref::borrow(reinterpret_cast<PyObject*>(object)));
+  return Ref::take(reinterpret_cast<PyObject*>(object));
+}
+
+void close_backgrounds() noexcept {
+  while (!backgrounds.empty()) {
+    const Ref kept = std::move(backgrounds.back());
+    backgrounds.pop_back();
+    auto& object = *reinterpret_cast<Object*>(kept.get());
+    // No more of them come in: a Use of this one is over soon, as the plugin answers.
+    Background* const background = std::exchange(object.background, nullptr);
+    while (background->used()) {
+      const Detach others_run;
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    }
+    object.background = background;
+    end(object);
+  }
 }
 
 void raise_failed(const char* name, int err) noexcept {

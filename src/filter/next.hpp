@@ -82,6 +82,11 @@ class [[nodiscard]] Next {
   Ref object_;
 };
 
+// What next.background(readonly, export_name) of this translator's after_fork answers.
+Ref open_background(std::size_t translator, nbdkit_backend* backend, Arguments& arguments) noexcept;
+// Those that the script has not closed.
+void close_backgrounds() noexcept;
+
 // Raises nbdkit.Error with this errno, "next.NAME has failed"; the log has what has failed.
 void raise_failed(const char* name, int err) noexcept;
 // Raises a RuntimeError "next.NAME: TEXT".

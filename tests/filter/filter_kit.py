@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nbd
 
@@ -37,7 +38,7 @@ def parameters(folder: Path, words: Words) -> list[str]:
 
 @contextmanager
 def translating(folder: Path, *words: object, plugin: Words = MEMORY, options: Sequence[str] = (),
-                below: Sequence[str] = (), **settings: object) -> Iterator[Server]:
+                below: Sequence[str] = (), **settings: Any) -> Iterator[Server]:
     """Serve a plugin, its own parameters first, under translators: texts, paths, and KEY=VALUE for them.
 
     below: nbdkit's options for filters between the translators and the plugin.
