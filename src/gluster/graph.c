@@ -81,6 +81,9 @@ typedef gf_seek_what_t type_seek;
 #define FIELD(kind, name) {kind_##kind, #name},
 #define COUNT(kind, name) +1
 
+// What all instances begin with: GlusterFS puts its own functions in, which wind to the first child.
+static struct xlator_fops all_default;
+
 // A level of their own, since what FOR_EACH makes is several arguments.
 #define WIND(...) STACK_WIND_COOKIE(__VA_ARGS__)
 #define UNWIND(...) STACK_UNWIND_STRICT(__VA_ARGS__)
@@ -100,11 +103,13 @@ typedef gf_seek_what_t type_seek;
     door_answer(cookie, op_ret, op_errno, values);                                                                     \
     return 0;                                                                                                          \
   }                                                                                                                    \
-  static bool name##_wind(call_frame_t* frame, void* cookie, xlator_t* child, const Value* value) {                    \
+  static int name##_wind(call_frame_t* frame, void* cookie, xlator_t* child, const Value* value) {                     \
+    for (const xlator_t* xl = child; xl->fops->name == all_default.name; xl = FIRST_CHILD(xl))                         \
+      if (xl->children == NULL) return EOPNOTSUPP;                                                                     \
     bool called = false;                                                                                               \
     FOR_EACH(LOCAL, LIST arguments)                                                                                    \
     WIND(frame, name##_cbk, cookie, child, child->fops->name FOR_EACH(ARGUMENT, LIST arguments) + (called = true, 0)); \
-    return called;                                                                                                     \
+    return called ? 0 : ENOMEM;                                                                                        \
   }                                                                                                                    \
   static void name##_unwind(call_frame_t* frame, int32_t op_ret, int32_t op_errno, const Value* value) {               \
     FOR_EACH(LOCAL, LIST answer)                                                                                       \
@@ -124,7 +129,7 @@ const Fop graph_fops[fop_count] = {
 #undef FOP
 };
 
-static bool (*const winds[])(call_frame_t*, void*, xlator_t*, const Value*) = {
+static int (*const winds[])(call_frame_t*, void*, xlator_t*, const Value*) = {
 #define FOP(name, arguments, answer) name##_wind,
 #include "fops.def"
 #undef FOP
@@ -135,9 +140,6 @@ static void (*const unwinds[])(call_frame_t*, int32_t, int32_t, const Value*) = 
 #include "fops.def"
 #undef FOP
 };
-
-// What GlusterFS knows all instances by: it puts its own functions, which wind to the first child, into the fops.
-static struct xlator_fops all_default;
 
 void* graph_define(xlator_t* xl, const bool* defined) {
   struct xlator_fops* fops = NULL;
@@ -154,7 +156,7 @@ void* graph_define(xlator_t* xl, const bool* defined) {
   return fops;
 }
 
-bool graph_wind(int fop, call_frame_t* frame, void* cookie, xlator_t* child, const Value* arguments) {
+int graph_wind(int fop, call_frame_t* frame, void* cookie, xlator_t* child, const Value* arguments) {
   return winds[fop](frame, cookie, child, arguments);
 }
 

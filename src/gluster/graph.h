@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The boundary between GlusterFS, whose headers are C, and the rest of the door, which is C++ and includes none but two.
+// The boundary between GlusterFS, whose headers are C, and the rest of the door, which is C++ and includes but two.
 //
 // graph.c has the functions that GlusterFS calls for each file operation, made from fops.def, and value.c what is held
 // of their arguments. All of them come and go as arrays of Value.
@@ -103,8 +103,9 @@ void door_forget(xlator_t* xl, uint64_t context) NOEXCEPT;
 // with null, all do. The result is to be given to free() when no thread can be in the translator any more; null: no
 // memory, or null was given.
 void* graph_define(xlator_t* xl, const bool* defined) NOEXCEPT;
-// Asks a child. False: no memory, and there will be no answer.
-bool graph_wind(int fop, call_frame_t* frame, void* cookie, xlator_t* child, const Value* arguments) NOEXCEPT;
+// Asks a child. 0; else there will be no answer: ENOMEM, or EOPNOTSUPP where nobody below has this file operation, which
+// GlusterFS itself would look for beyond the last translator.
+int graph_wind(int fop, call_frame_t* frame, void* cookie, xlator_t* child, const Value* arguments) NOEXCEPT;
 // Answers the parent; `answer` null: with nothing but the two numbers.
 void graph_unwind(int fop, call_frame_t* frame, int32_t ret, int32_t err, const Value* answer) NOEXCEPT;
 

@@ -31,6 +31,9 @@ PyTypeObject* answer_type(int fop) noexcept {
   return reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(types.answers, fop));
 }
 
+// Some translators answer with an error and do not say which.
+int error_number(int err) noexcept { return err > 0 && err < 4096 ? err : EIO; }
+
 // Whether it is an answer of this file operation's, whole.
 bool is_answer(PyObject* object, int fop) noexcept {
   return PyObject_TypeCheck(object, answer_type(fop)) && PyTuple_GET_SIZE(object) == visible(answer_of(fop)) + 1;
@@ -263,7 +266,7 @@ void call_answer(Frame* frame, int fop, std::int32_t ret, std::int32_t err, Valu
   std::array<Ref, max_values> objects;
   const auto fields = answer_of(fop);
   const Ref op_ret = Ref::take(PyLong_FromLong(ret));
-  const Ref op_errno = Ref::take(PyLong_FromLong(err));
+  const Ref op_errno = Ref::take(PyLong_FromLong(ret < 0 ? error_number(err) : err));
   if (!incoming(frame, fields, held, objects.data()) || !op_ret || !op_errno) return fail(frame);
   std::array<PyObject*, 1 + fixed + max_values> stack{nullptr,      object(frame), Py_None, instance->translator.get(),
                                                       op_ret.get(), op_errno.get()};
@@ -314,22 +317,22 @@ void take_callback(Asker* asker, std::int32_t ret, std::int32_t err, Value* answ
   deliver(callback, ret, err, answer, false);
 }
 
-// Asks a child, for the script's callback or nobody. False: no memory.
-bool wind_with_callback(Frame* frame, int fop, xlator_t* child, const Value* arguments) noexcept {
+// Asks a child, for the script's callback or nobody. 0 or an errno.
+int wind_with_callback(Frame* frame, int fop, xlator_t* child, const Value* arguments) noexcept {
   auto* const callback = new Callback{{take_callback, fop}, frame};
   Py_INCREF(object(frame));
   ++frame->pending;
   call_frame_t* const call_frame = frame->frame;
-  bool called = false;
+  int err = 0;
   {
     const Away away{*frame->instance};
-    called = graph_wind(fop, call_frame, callback, child, arguments);
+    err = graph_wind(fop, call_frame, callback, child, arguments);
   }
-  if (called) return true;
+  if (err == 0) return 0;
   delete callback;
   answered(frame);
   Py_DECREF(object(frame));
-  return false;
+  return err;
 }
 
 struct Child {
@@ -394,8 +397,8 @@ void pass_on(Instance* instance, call_frame_t* call_frame, int fop, const Value*
   instance->contexts.sweep();
   const Ref self = make_frame(instance, call_frame, fop);
   if (self) {
-    if (wind_with_callback(frame_of(self.get()), fop, graph_child(instance->xl, 0), arguments)) return;
-    return fail_with(frame_of(self.get()), ENOMEM);
+    const int err = wind_with_callback(frame_of(self.get()), fop, graph_child(instance->xl, 0), arguments);
+    return err != 0 ? fail_with(frame_of(self.get()), err) : void();
   }
   PyErr_Clear();
   const Away away{*instance};
@@ -439,6 +442,13 @@ bool count_fits(const std::string& what, std::span<const Field> fields, Py_ssize
   return false;
 }
 
+// glusterfs.Error for what a child has answered.
+PyObject* raise_error(int err, PyObject* answer) noexcept {
+  const Ref error = Ref::take(PyObject_CallFunction(types.error, "iOO", error_number(err), Py_None, answer));
+  if (error) PyErr_SetObject(types.error, error.get());
+  return nullptr;
+}
+
 // next.FOP(…): asks the child, and waits for the answer.
 PyObject* ask(PyObject* self, PyObject* const* given, Py_ssize_t count, int fop) noexcept {
   auto* const next = reinterpret_cast<Next*>(self);
@@ -455,14 +465,14 @@ PyObject* ask(PyObject* self, PyObject* const* given, Py_ssize_t count, int fop)
     if (!outgoing.fill(what.c_str(), fields, objects.data(), true)) return nullptr;
     call_frame_t* const call_frame = frame->frame;
     ++frame->pending;
-    bool called = false;
+    int err = 0;
     {
       const Away away{*frame->instance};
-      called = graph_wind(fop, call_frame, &waiter, next->child, outgoing.values());
-      if (called) waiter.wait();
+      err = graph_wind(fop, call_frame, &waiter, next->child, outgoing.values());
+      if (err == 0) waiter.wait();
     }
     const bool wanted = answered(frame);
-    if (!called) return PyErr_NoMemory();
+    if (err != 0) return raise_error(err, Py_None);
     if (!wanted) {
       const auto parts = answer_of(fop);
       graph_drop(parts.data(), static_cast<int>(parts.size()), waiter.values.data());
@@ -474,10 +484,7 @@ PyObject* ask(PyObject* self, PyObject* const* given, Py_ssize_t count, int fop)
   if (!incoming(frame, answer_of(fop), waiter.values.data(), parts.data())) return nullptr;
   Ref answer = make_answer(fop, parts.data(), waiter.ret);
   if (!answer || waiter.ret >= 0) return answer.release();
-  const Ref error = Ref::take(PyObject_CallFunction(
-      types.error, "iOO", waiter.err > 0 && waiter.err < 4096 ? waiter.err : EIO, Py_None, answer.get()));
-  if (error) PyErr_SetObject(types.error, error.get());
-  return nullptr;
+  return raise_error(waiter.err, answer.get());
 }
 
 // translator.wind_FOP(frame, child, …)
@@ -504,7 +511,8 @@ PyObject* wind(PyObject* self, PyObject* const* given, Py_ssize_t count, int fop
   std::copy_n(given + fixed, count - fixed, objects.begin());
   Outgoing outgoing;
   if (!outgoing.fill(what.c_str(), fields, objects.data(), true)) return nullptr;
-  if (!wind_with_callback(frame, fop, child, outgoing.values())) return PyErr_NoMemory();
+  const int err = wind_with_callback(frame, fop, child, outgoing.values());
+  if (err != 0) return raise_error(err, Py_None);
   Py_RETURN_NONE;
 }
 
