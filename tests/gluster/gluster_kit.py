@@ -116,7 +116,8 @@ class Brick:
     volumes: what the volume file has between `posix` and the server; the last one is called `top`.
     """
 
-    def __init__(self, folder: Path, volumes: str, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, volumes: str, *, environment: dict[str, str] | None = None,
+                 wait: bool = True) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.data.mkdir(parents=True)
@@ -134,9 +135,10 @@ class Brick:
         self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
         self.environment |= environment or {}
         self.clients: list[Client] = []
-        self.start()
+        self.start(wait)
 
     def start(self, wait: bool = True) -> None:
+        """wait: until it serves; it listens before it knows whether its translators start."""
         self.socket.unlink(missing_ok=True)
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
