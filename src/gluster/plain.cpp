@@ -96,17 +96,18 @@ struct Number {
       return PyLong_FromUnsignedLongLong(data_of<Struct>(self).*field);
   }
   static int set(PyObject* self, PyObject* value, void* name) noexcept {
+    // The number if it fits the field; through a wider one of the same sign.
+    using Wide = std::conditional_t<std::is_signed_v<Int>, long long, unsigned long long>;
     const auto fit = [&] {
       if (value == nullptr || !PyLong_Check(value)) return false;
-      if constexpr (std::is_signed_v<Int>) {
-        const long long number = PyLong_AsLongLong(value);
-        data_of<Struct>(self).*field = static_cast<Int>(number);
-        return PyErr_Occurred() == nullptr && static_cast<long long>(static_cast<Int>(number)) == number;
-      } else {
-        const unsigned long long number = PyLong_AsUnsignedLongLong(value);
-        data_of<Struct>(self).*field = static_cast<Int>(number);
-        return PyErr_Occurred() == nullptr && static_cast<unsigned long long>(static_cast<Int>(number)) == number;
-      }
+      Wide number = 0;
+      if constexpr (std::is_signed_v<Int>)
+        number = PyLong_AsLongLong(value);
+      else
+        number = PyLong_AsUnsignedLongLong(value);
+      if (PyErr_Occurred() != nullptr || static_cast<Wide>(static_cast<Int>(number)) != number) return false;
+      data_of<Struct>(self).*field = static_cast<Int>(number);
+      return true;
     };
     if (fit()) return 0;
     PyErr_Clear();
