@@ -149,9 +149,17 @@ class Brick:
 
     def client(self, volfile: Path | None = None) -> Client:
         """A new client: of the brick alone, or as this volume file says."""
-        client = Client(volfile or self.folder / "client.vol", self.folder / "client.log")
-        self.clients.append(client)
-        return client
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                client = Client(volfile or self.folder / "client.vol", self.folder / "client.log")
+            except OSError:
+                # A server that listens may not have reached what is below it yet.
+                assert time.monotonic() < end and self.process.poll() is None, self.log()
+                time.sleep(0.05)
+            else:
+                self.clients.append(client)
+                return client
 
     def log(self) -> str:
         """What the brick has logged and printed."""

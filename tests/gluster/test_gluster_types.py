@@ -64,7 +64,7 @@ def test_loc_inode_fd_frame(serve: Serve) -> None:
     brick.wait_for_log("parent True True 36")
     fd = client.open("/d/file")
     lines = told(brick).splitlines()
-    assert lines[0] == "/d/file file 36 True None"
+    assert lines[0] == "/d/file None 36 True None"
     assert lines[1] == "True True 2 False True"
     assert re.fullmatch(r"open 0 0 \((0,)?\) True \d+ None", lines[2]), lines[2]
     assert re.fullmatch(r"True \d+", lines[3])
