@@ -39,3 +39,38 @@ def test_a_planted_fault_is_found(tmp_path: Path, name: str) -> None:
     assert planted.says in str(found[0]), report
     assert len(found[0].requests) <= planted.requests, report
     assert found[0].seen[0] > 0, report
+
+
+def test_a_second_check_of_the_same_disk_finds_it_again(tmp_path: Path) -> None:
+    """What the first one has left behind is not taken for what the second one has written."""
+    planted = PLANTED["a flush does nothing"]
+    faults = [checked(tmp_path, planted.script()).faults for _ in range(2)]
+    assert [[fault.kind for fault in found] for found in faults] == [["durability"], ["durability"]]
+
+
+def test_a_request_without_an_answer(tmp_path: Path) -> None:
+    report = checked(tmp_path, RAM + "fast = zero\ndef zero(*a):\n    while a[1] > PAGE: time.sleep(1)\n    fast(*a)\n",
+                     patience=0.5)
+    [fault] = report.faults
+    assert fault.kind == "no answer" and [request.op for request in fault.requests] == ["zero"], report
+    assert "no answer to h.zero(" in fault.message
+
+
+def test_a_client_that_cannot_connect(tmp_path: Path) -> None:
+    report = checked(tmp_path, RAM + "def get_size(h): raise nbdkit.Error(5, 'no size')\n")
+    [fault] = report.faults
+    assert fault.kind == "connect" and "get_size: no size [EIO]" in fault.log, report
+    assert not report.requests
+
+
+def test_connections_that_are_told_different_things(tmp_path: Path) -> None:
+    report = checked(tmp_path, RAM + "sizes = iter(range(SIZE, 0, -1))\ndef get_size(h): return next(sizes)\n")
+    assert [fault.kind for fault in report.faults] == ["facts"], report
+
+
+def test_several_faults_are_told_apart(tmp_path: Path) -> None:
+    names = ["a small zero does nothing", "a trim takes its neighbours along", "a flush that fails"]
+    report = checked(tmp_path, "\n\n".join([RAM, *(PLANTED[name].script().removeprefix(RAM) for name in names)]))
+    found = {request.op for fault in report.faults for request in fault.requests}
+    assert {"zero", "trim", "flush"} <= found, report
+    assert 3 <= len(report.faults) <= 5, report

@@ -79,8 +79,12 @@ class Generator:
             flags += ["FAST_ZERO"] if self.facts.fast_zero and self.random.random() < 0.2 else []
         if op == "block_status" and self.random.random() < 0.3:
             flags.append("REQ_ONE")
-        content = self.random.randrange(256, 2**32) if op == "pwrite" else 0
+        content = self.content() if op == "pwrite" else 0
         return Request(op, offset, count, tuple(flags), content, self.connection() if several else 0)
+
+    def content(self) -> int:
+        """Bytes that are nowhere on the disk yet."""
+        return self.random.randrange(256, 2**32)
 
     def connection(self) -> int:
         return self.random.randrange(self.connections)
@@ -107,10 +111,10 @@ class Generator:
         size = min(len(window), max(PAGE, self.facts.minimum))
         return Request("pread", self.random.choice([window.start, window.stop - size]), size)
 
-    def ends(self, *events: Event) -> list[Step]:
+    def ends(self, event: Event, *, fua: bool = False) -> list[Step]:
         """Writes to the first and the last bytes of the disk, and beyond the borders as far as to the first ones.
 
-        They are read before, and after each of the events.
+        They are read before, after, and again after the event. fua: have each write last, instead of a flush.
         """
         unit = self.facts.minimum
         first, last = self.facts.windows[0], self.facts.windows[-1]
@@ -120,14 +124,11 @@ class Generator:
         looks: list[Step] = [(Request("pread", *place),) for place in places]
         steps = list(looks)
         if "pwrite" in self.ops:
-            flags = ("FUA",) if self.facts.fua and Event.KILL in events else ()
-            steps += [(Request("pwrite", *place, flags, content=300 + i),) for i, place in enumerate(places)]
+            flags = ("FUA",) if fua and self.facts.fua else ()
+            steps += [(Request("pwrite", *place, flags, self.content()),) for place in places]
             if "flush" in self.ops and not flags:
                 steps.append((Request("flush"),))
-        steps += looks
-        for event in events:
-            steps += [event, *looks]
-        return steps
+        return [*steps, *looks, event, *looks]
 
     def one_by_one(self) -> list[Step]:
         """Requests one after another, each change most often looked at at once; now and then, the client reconnects."""

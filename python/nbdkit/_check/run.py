@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -136,6 +136,9 @@ class _Check:
         if not self.facts.multi_conn:
             self.report.not_tried.append("several connections at once: the disk does not offer it (can_multi_conn)")
             return 1
+        if self.disk.told != self.facts:
+            self.report.not_tried.append("several connections at once: they need a flush that works")
+            return 1
         good = self.search("several connections", 0.4, 0.6, self.options.rounds // 2,
                            lambda g, i: g.one_by_one(), connections=CONNECTIONS)
         return CONNECTIONS if good else 1
@@ -163,7 +166,7 @@ class _Check:
             if failure:
                 fault = self.small(steps, failure, connections, by_chance)
                 self.report.faults.append(fault)
-                hidden = {request.op for request in fault.requests} - {"pread", "pwrite"}
+                hidden = {request.op for request in fault.requests} & self.ops - {"pread", "pwrite"}
                 if len(self.report.faults) >= MOST_FAULTS:
                     raise _Stop(f"more: {MOST_FAULTS} faults are enough for once")
                 if not hidden or only_one:
@@ -172,6 +175,7 @@ class _Check:
                     return False
                 # What is known to be wrong is left out, to find what else is.
                 self.ops -= hidden
+                self.facts = replace(self.facts, flush=self.facts.flush and "flush" in self.ops)
         self.report.tried.append(f"{what}: {done} rounds")
         return True
 
@@ -250,7 +254,7 @@ class _Check:
             self.report.not_tried.append("flush and FUA when the server is killed: the disk offers neither")
             return
         self.search("deaths of the server", 0.9, 1.0, rounds,
-                    lambda g, i: g.with_ends(Event.KILL) if i else g.ends(Event.KILL), only_one=True)
+                    lambda g, i: g.with_ends(Event.KILL) if i > 1 else g.ends(Event.KILL, fua=i == 0), only_one=True)
 
     def outlives(self) -> bool:
         """Whether anything that is written is there again when the server has been stopped and started."""

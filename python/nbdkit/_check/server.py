@@ -142,8 +142,8 @@ class Server:
                 raise ServerError(f"nbdkit did not end within {PATIENCE:g} s of SIGTERM; it waits for clients that are "
                                   f"still connected, and for callbacks:\n{self.log()}")
             if self._process.returncode != 0:
-                how = "had ended already" if ended_itself else "was told to end"
-                raise ServerError(f"nbdkit {how}, and {self._ending()}:\n{self.log()}")
+                told = "" if ended_itself else "was told to end, and "
+                raise ServerError(f"nbdkit {told}{self._ending()}:\n{self.log()}")
         finally:
             self._clean_up()
 

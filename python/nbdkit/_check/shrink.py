@@ -64,8 +64,10 @@ class _Shrinker:
         return True
 
     def keep_what_touches(self) -> None:
-        """Leave out what is far from the byte that is wrong: most often, that is most of it."""
+        """Leave out all but the request whose answer is wrong, or what is far from the byte that is."""
         at = self.failure.at
+        if self.failure.request and self.take([(self.failure.request,)]):
+            return
         for near in (0, 4096) if at is not None else ():
             kept = [step if isinstance(step, Event) else tuple(
                 r for r in step if r.op == "flush" or r.offset - near <= at < r.end + near) for step in self.steps]

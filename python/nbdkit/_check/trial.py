@@ -54,6 +54,7 @@ class Disk:
     words: Sequence[str]
     export: str = ""
     patience: float = 15.0
+    told: Facts | None = None  # what the first connection was told
     requests: int = 0  # answered so far
     logs: list[str] = field(default_factory=list)  # of servers that have ended as they should
     _server: Server | None = None
@@ -138,7 +139,7 @@ class Trial:
         server = self.disk._server
         # A server that dies closes its connections first.
         lost = any(client.handle.aio_is_dead() or client.handle.aio_is_closed() for client in self.clients)
-        if server and server.has_ended(5.0 if lost else 0.0):
+        if server and server.has_ended(5.0 if lost else 1.0 if kind == "connect" else 0.0):
             try:
                 server.stop()
             except ServerError as error:
@@ -156,9 +157,10 @@ class Trial:
                 raise self.failure("connect", f"a client cannot connect: {error}") from None
             self.clients.append(client)
             facts = facts_of(client.handle)
+            self.disk.told = self.disk.told or facts
             self.facts = self.facts or facts
-            if facts != self.facts:
-                raise self.failure("facts", f"one connection is told {self.facts}, another {facts}")
+            if facts != self.disk.told:
+                raise self.failure("facts", f"one connection is told {self.disk.told}, another {facts}")
 
     def disconnect(self) -> None:
         while self.clients:
