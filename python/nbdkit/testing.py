@@ -54,8 +54,8 @@ def serve(script: Script, /, *words: str, **parameters: object) -> Iterator[Serv
     server.stop()
 
 
-def check(script: Script, /, *words: str, seed: int = 0, rounds: int = 100, seconds: float = 60, read_only: bool = False,
-          **parameters: object) -> Report:
+def check(script: Script, /, *words: str, seed: int = 0, rounds: int = 100, seconds: float = 60,
+          read_only: bool = False, **parameters: object) -> Report:
     """Look for faults in a script's disk, as `nbdkit-python check` does. THIS WRITES TO THE DISK.
 
     script, words, parameters: as for serve(). A parameter of the script that has one of the names below is a word,

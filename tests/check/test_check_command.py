@@ -15,6 +15,7 @@ import pytest
 
 from check_disks import PLANTED, RAM
 from nbdkit._check.facts import Facts
+from nbdkit._check.plugin import find_plugin
 from nbdkit._command.bench import Load, loads_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ WRONG = PLANTED["a write lands one byte too far"]
 
 
 def command(*words: object, status: int = 0, cwd: Path | None = None) -> str:
-    """What `python3 -m nbdkit …` has written; on standard error, where the status is not 0 or there is nothing else."""
+    """What `python3 -m nbdkit …` has written to standard output, or, if there is nothing, to standard error."""
     env = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     done = subprocess.run([sys.executable, "-m", "nbdkit", *map(str, words)], env=env, text=True, capture_output=True,
                           cwd=cwd, stdin=subprocess.DEVNULL)
@@ -52,7 +53,8 @@ def test_each_command_has_help(name: str) -> None:
         assert "THIS WRITES TO THE" in text
 
 
-@pytest.mark.parametrize("words", [[], ["what"], ["check"], ["check", "x.py", "--rounds=many"], ["bench", "x", "--time=-1"]])
+@pytest.mark.parametrize("words", [
+    [], ["what"], ["check"], ["check", "x.py", "--rounds=many"], ["bench", "x.py", "--time=-1"], ["new"]])
 def test_mistakes_have_the_status_2(words: list[str]) -> None:
     assert "usage: python3 -m nbdkit" in command(*words, status=2)
 
@@ -92,9 +94,8 @@ def test_the_lines_are_nbdshs(wrong: Path) -> None:
     text = command("check", wrong, status=1)
     *before, last = [line.strip() for line in text.splitlines() if line.startswith("    h.")]
     done = subprocess.run(
-        ["nbdkit", "-U", "-", os.environ.get("NBDKIT_PYTHON_PLUGIN") or ROOT / "build" / "nbdkit-python-plugin.so", wrong,
-         "--run", 'nbdsh -u "$uri" -c "$STEPS"'], text=True, capture_output=True,
-        env={**os.environ, "STEPS": "\n".join([*before, f"print({last})"])})
+        ["nbdkit", "-U", "-", find_plugin(), wrong, "--run", 'nbdsh -u "$uri" -c "$STEPS"'], text=True,
+        capture_output=True, env={**os.environ, "STEPS": "\n".join([*before, f"print({last})"])})
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() != "bytearray(b'\\x01')"
 

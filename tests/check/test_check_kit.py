@@ -43,7 +43,7 @@ def test_a_disk_for_a_block() -> None:
 
 
 def test_parameters_are_text_or_become_it(tmp_path: Path) -> None:
-    script = written(tmp_path, "print = __builtins__.print\ndef config(key, value): print(key, value, flush=True)\n" + RAM)
+    script = written(tmp_path, "def config(key, value): print(key, value, flush=True)\n" + RAM)
     with serve(script, "--filter=delay", "a=1", file=tmp_path, count=3, **{"with-dash": True}) as server:
         assert server.log() == f"a 1\nfile {tmp_path}\ncount 3\nwith-dash True\n"
 

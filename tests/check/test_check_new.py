@@ -20,8 +20,8 @@ def test_it_passes_as_it_is(tmp_path: Path, shape: list[str]) -> None:
     assert said.startswith("first.py and test_first.py are written.")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.py", "test_first.py"]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "MYPYPATH": str(ROOT / "python")}
-    test = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_first.py"], cwd=tmp_path,
-                          env=env, text=True, capture_output=True)
+    test = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_first.py"],
+                          cwd=tmp_path, env=env, text=True, capture_output=True)
     assert test.returncode == 0 and "3 passed" in test.stdout, test.stdout
     if shutil.which("mypy"):
         for file in ("first.py", "test_first.py"):

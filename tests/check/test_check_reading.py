@@ -92,7 +92,8 @@ def pwrite(h, buf, offset, flags): pass
         "line 9: can_flush is there, and flush is not: requests that it promises would fail"],
     CLASS + "    def pwrit(self, buf, offset, flags): pass": [
         "line 9: pwrit is no callback, and nothing calls it: did you mean pwrite?"],
-    CLASS.replace("readonly", "self_only, readonly"): ["line 6: expected open(readonly), got open(self, self_only, readonly)"],
+    CLASS.replace("readonly", "more, readonly"): [
+        "line 6: expected open(readonly), got open(self, more, readonly)"],
 }
 
 

@@ -38,7 +38,7 @@ class Client:
         self.handle.aio_connect_unix(socket)
         self._wait(self.handle.aio_is_ready, "no answer to a client that connects")
 
-    def _wait(self, done: Callable[[], bool], what: str) -> None:
+    def _wait(self, done: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + self.patience
         while not done():
             left = deadline - time.monotonic()
@@ -80,17 +80,18 @@ class Flight:
         flags = sum(getattr(nbd, f"CMD_FLAG_{flag}") for flag in self.request.flags)
         match self.request.op:
             case "flush":
-                return h.aio_flush(flags=flags)
+                cookie = h.aio_flush(flags=flags)
             case "pread":
                 self._buffer = nbd.Buffer(count)
-                return h.aio_pread(self._buffer, offset, flags=flags)
+                cookie = h.aio_pread(self._buffer, offset, flags=flags)
             case "pwrite":
-                self._buffer = nbd.Buffer.from_bytearray(bytearray(self.request.data))
-                return h.aio_pwrite(self._buffer, offset, flags=flags)
+                self._buffer = nbd.Buffer.from_bytearray(self.request.data)
+                cookie = h.aio_pwrite(self._buffer, offset, flags=flags)
             case "block_status":
-                return h.aio_block_status(count, offset, self._collect, flags=flags)
+                cookie = h.aio_block_status(count, offset, self._collect, flags=flags)
             case op:
-                return getattr(h, f"aio_{op}")(count, offset, flags=flags)
+                cookie = getattr(h, f"aio_{op}")(count, offset, flags=flags)
+        return int(cookie)
 
     def _collect(self, context: str, _offset: int, entries: list[int], _error: object) -> int:
         if context == nbd.CONTEXT_BASE_ALLOCATION:

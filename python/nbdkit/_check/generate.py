@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Random sequences of requests, of the kinds that find faults: close to each other, and to where things begin and end."""
+"""Random sequences of requests that find faults: close to each other, and to where things begin and end."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from .callbacks import CALLBACKS, LENIENT, MAY_YIELD, REQUIRED
 from .report import Fault
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # What says that something can be done, and the callback that does it.
 PROMISES = {
@@ -40,21 +41,21 @@ class _Reader:
         self.tree = tree
         self.bound: dict[str, ast.stmt] = {}  # each name at the top level, and what it got its value from last
         self.imports_all = False
-        self.methods: dict[str, ast.stmt] = {}  # those of a class that is the disk
+        self.methods: dict[str, Function] = {}  # those of a class that is the disk
         for statement in _statements(tree.body):
             for bound in _names(statement):
                 self.bound[bound] = statement
-            self.imports_all |= bound_by_star(statement)
+            self.imports_all |= _is_star(statement)
             if isinstance(statement, ast.ClassDef) and _is_disk(statement):
-                self.methods = {m.name: m for m in statement.body if isinstance(m, Function)}
+                self.methods = {m.name: m for m in statement.body if isinstance(m, FUNCTION)}
         # Set by other means, as by globals()["pread"] = …: then what is missing need not be.
         self.is_dynamic = self.imports_all or any(
             isinstance(node, ast.Name) and node.id in ("globals", "setattr", "exec", "vars") for node in ast.walk(tree))
-        self.callbacks = {**self.bound, **self.methods}
+        self.callbacks: dict[str, ast.stmt] = {**self.bound, **self.methods}
         if "__init__" in self.methods:
             self.callbacks.setdefault("open", self.methods["__init__"])
-        self.functions = {
-            name: node for name, node in self.callbacks.items() if isinstance(node, Function) and not node.decorator_list}
+        self.functions = {name: node for name, node in self.callbacks.items()
+                          if isinstance(node, FUNCTION) and not node.decorator_list}
 
     def fatal(self) -> Iterator[Fault]:
         """What keeps the disk from starting."""
@@ -108,8 +109,9 @@ class _Reader:
             if statement and does not in self.callbacks and not self.is_dynamic and not _says_no(statement):
                 yield Fault("source", f"{name} is there, and {does} is not: requests that it promises would fail",
                             statement.lineno)
-        used = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-        used |= {node.attr for node in ast.walk(self.tree) if isinstance(node, ast.Attribute)}
+        nodes = list(ast.walk(self.tree))
+        used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         for name, function in self.functions.items():
             meant = self.meant(name)
             if meant and name not in used:
@@ -154,7 +156,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in body:
         yield statement
         for field in ("body", "orelse", "finalbody"):
-            if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if not isinstance(statement, (*FUNCTION, ast.ClassDef)):
                 yield from _statements(getattr(statement, field, []))
         for handler in getattr(statement, "handlers", []):
             yield from _statements(handler.body)
@@ -173,7 +175,7 @@ def _names(statement: ast.stmt) -> Iterator[str]:
                     yield node.id
 
 
-def bound_by_star(statement: ast.stmt) -> bool:
+def _is_star(statement: ast.stmt) -> bool:
     """Whether it is `from … import *`."""
     return isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*"
 
@@ -196,7 +198,7 @@ def _yields(function: Function) -> bool:
     """Whether there is a yield in it, and not only in a function within it."""
     def inside(node: ast.AST) -> Iterator[ast.AST]:
         for child in ast.iter_child_nodes(node):
-            if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            if not isinstance(child, (*FUNCTION, ast.Lambda)):
                 yield child
                 yield from inside(child)
 

@@ -75,8 +75,9 @@ class Fault:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        steps = [{"event": step.name.lower()} if isinstance(step, Event) else
-                 {"requests": [vars(request) for request in step]} for step in self.steps]
+        steps: list[dict[str, Any]] = [
+            {"event": step.name.lower()} if isinstance(step, Event) else
+            {"requests": [vars(request) for request in step]} for step in self.steps]
         return {"kind": self.kind, "message": self.message, "line": self.line, "steps": steps,
                 "lines": lines(self.steps), "seen": self.seen[0], "runs": self.seen[1], "times": self.times,
                 "log": self.log}

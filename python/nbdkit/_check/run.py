@@ -87,7 +87,7 @@ class _Check:
         self.report = report
         self.progress = progress
         self.begin = time.monotonic()
-        self.facts: Facts | None = None
+        self.facts: Facts  # from the first connection on
         self.part = 0.0
 
     def tell(self, what: str, part: float) -> None:
@@ -121,8 +121,8 @@ class _Check:
         except Failure as failure:
             self.report.faults.append(_fault(failure, ()))
             raise _Stop("requests: a client cannot use the disk") from None
+        assert trial.facts
         self.facts = trial.facts
-        assert self.facts
         self.ops = operations(self.facts)
         if not self.facts.windows:
             raise _Stop("requests: the disk has no bytes")
@@ -132,7 +132,6 @@ class _Check:
 
     def several_connections(self) -> int:
         """How many connections may be used at once, after a search for faults with as many."""
-        assert self.facts
         if not self.facts.multi_conn:
             self.report.not_tried.append("several connections at once: the disk does not offer it (can_multi_conn)")
             return 1
@@ -151,7 +150,6 @@ class _Check:
         first, last: the part of all that this is. by_chance: what fails need not fail each time.
         essential: what comes later rests on these. only_one: one fault is enough.
         """
-        assert self.facts
         done, rounds = 0, max(rounds, 1)
         deadline = self.begin + self.options.seconds * last
         for number in range(rounds):
@@ -190,7 +188,6 @@ class _Check:
 
     def small(self, steps: Steps, failure: Failure, connections: int, by_chance: bool) -> Fault:
         """The fault, with the smallest sequence that shows it."""
-        assert self.facts
         if failure.done < 1:  # no request was needed
             return _fault(failure, ())
         steps = steps[:failure.done]
@@ -223,7 +220,6 @@ class _Check:
 
     def zeros(self, steps: Steps) -> Iterator[Request]:
         """Writes that make what a sequence changes zeros, as most disks are at first."""
-        assert self.facts
         if "pwrite" not in self.ops:
             return
         changes = [request for request in requests_of(steps) if request.changes]
@@ -239,7 +235,6 @@ class _Check:
 
     def ends_of_the_server(self) -> None:
         """Does the disk outlive its server? Then what it has promised must, too."""
-        assert self.facts
         if "pwrite" not in self.ops:
             return
         if not self.outlives():
@@ -258,7 +253,6 @@ class _Check:
 
     def outlives(self) -> bool:
         """Whether anything that is written is there again when the server has been stopped and started."""
-        assert self.facts
         unit = self.facts.minimum
         window = self.facts.windows[0]
         size = min(max(unit, 4096 // unit * unit), len(window))

@@ -68,10 +68,16 @@ class _Shrinker:
         at = self.failure.at
         if self.failure.request and self.take([(self.failure.request,)]):
             return
-        for near in (0, 4096) if at is not None else ():
-            kept = [step if isinstance(step, Event) else tuple(
-                r for r in step if r.op == "flush" or r.offset - near <= at < r.end + near) for step in self.steps]
-            if self.take([step for step in kept if step]):
+        if at is None:
+            return
+        for near in 0, 4096:
+            kept: Steps = []
+            for step in self.steps:
+                if isinstance(step, Event):
+                    kept.append(step)
+                elif touching := tuple(r for r in step if r.op == "flush" or r.offset - near <= at < r.end + near):
+                    kept.append(touching)
+            if self.take(kept):
                 return
 
     def drop_steps(self) -> None:

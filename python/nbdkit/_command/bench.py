@@ -143,7 +143,7 @@ def _fio(server: Server, load: Load, span: int, *options: str) -> Figures:
             raise CommandError("there is no fio, which makes the load; Debian's package is called fio") from None
         text = output.read_text() if output.exists() else ""
         if done.returncode != 0 or "{" not in text:
-            raise CommandError(f"fio has failed:\n{done.stderr}{done.stdout}{text}\nThe server's log:\n{server.log()}")
+            raise CommandError(f"fio has failed:\n{done.stderr}{done.stdout}{text}\nnbdkit's log:\n{server.log()}")
     job = json.loads(text[text.index("{"):])["jobs"][0][load.operation]
     times = job["lat_ns"].get("percentile", {})
     p50, p99 = (times.get(key, 0) / 1000 for key in PERCENTILES)

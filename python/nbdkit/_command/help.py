@@ -35,7 +35,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
         Tell about a disk: its usage, docstring and parameters, the callbacks that it has, and its exports. The script
         is run for that; and it is served for a moment if it lists exports, with the parameters that are given here.""")
     parser.add_argument("script", metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="its parameters, if it needs them for its exports")
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="its parameters, if its exports need them")
     given = parser.parse_intermixed_args(arguments)
     if not Path(given.script).exists():
         raise CommandError(f"there is no script {given.script!r}")

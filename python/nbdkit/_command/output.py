@@ -23,7 +23,7 @@ def _is_rich(stream: TextIO) -> bool:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar on standard error until the end of the block, moved by what this gives; nothing where that is no terminal."""
+    """A bar on standard error until the end of the block, moved by what this gives; nothing if that is no terminal."""
     if not _is_rich(sys.stderr):
         yield lambda what, part: None
         return
@@ -33,7 +33,11 @@ def progress_bar() -> Iterator[Progress]:
     columns = BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}")
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda what, part: bar.update(task, description=what, completed=part)
+
+        def tell(what: str, part: float) -> None:
+            bar.update(task, description=what, completed=part)
+
+        yield tell
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
