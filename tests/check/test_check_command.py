@@ -74,6 +74,8 @@ def test_the_launcher_in_the_tree(tmp_path: Path) -> None:
                           text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "no fault found" in done.stdout
+    done = subprocess.run([link, "help", EXAMPLES / "ramdisk.py"], env=env, cwd=tmp_path, text=True, capture_output=True)
+    assert done.stdout.startswith("usage: nbdkit python"), done.stderr
 
 
 def test_check_a_good_disk() -> None:

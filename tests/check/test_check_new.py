@@ -19,15 +19,26 @@ def test_it_passes_as_it_is(tmp_path: Path, shape: list[str]) -> None:
     said = command("new", "first", *shape, cwd=tmp_path)
     assert said.startswith("first.py and test_first.py are written.")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.py", "test_first.py"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "MYPYPATH": str(ROOT / "python")}
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     test = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_first.py"],
                           cwd=tmp_path, env=env, text=True, capture_output=True)
     assert test.returncode == 0 and "3 passed" in test.stdout, test.stdout
-    if shutil.which("mypy"):
-        for file in ("first.py", "test_first.py"):
-            typed = subprocess.run(["mypy", "--strict", "--follow-imports=silent", "--cache-dir=/dev/null", file],
-                                   cwd=tmp_path, env=env, text=True, capture_output=True)
-            assert typed.returncode == 0, typed.stdout
+
+
+def test_the_shapes_differ(tmp_path: Path) -> None:
+    texts = []
+    for number, shape in enumerate(([], ["--v1"], ["--class"])):
+        command("new", f"disk{number}", *shape, cwd=tmp_path)
+        texts.append((tmp_path / f"disk{number}.py").read_text())
+    assert ["API_VERSION = 2" in texts[0], "API_VERSION = 1" in texts[1], "@nbdkit.disk" in texts[2]] == [True] * 3
+    assert all(text.startswith(f'"""disk{number}: ') for number, text in enumerate(texts))
+
+
+@pytest.mark.skipif(not shutil.which("mypy"), reason="there is no mypy")
+def test_the_templates_have_types() -> None:
+    files = (ROOT / "python" / "nbdkit" / "_command" / "templates").glob("*.py")
+    done = subprocess.run(["mypy", "--strict", *files], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from .._check.server import ServerError, serve_script
 from . import CommandError
 from .output import heading
 
+_PACKAGES = str(Path(__file__).resolve().parents[2])
 # In a process of its own, since the script is run.
 _PAGE = """
 import sys
@@ -40,7 +42,8 @@ def main(program: str, arguments: Sequence[str]) -> int:
     if not Path(given.script).exists():
         raise CommandError(f"there is no script {given.script!r}")
     width = min(shutil.get_terminal_size().columns, 100)
-    print(_output([sys.executable, "-c", _PAGE, given.script, str(width)]))
+    here = {"PYTHONPATH": os.pathsep.join([_PACKAGES, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    print(_output([sys.executable, "-c", _PAGE, given.script, str(width)], **here))
     try:
         dump = _output(["nbdkit", find_plugin(), given.script, "--dump-plugin"])
         told = dict(line.split("=", 1) for line in dump.splitlines() if "=" in line)
@@ -52,8 +55,9 @@ def main(program: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _output(command: Sequence[str]) -> str:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+def _output(command: Sequence[str], **changes: str) -> str:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                          env={**os.environ, **changes})
     if done.returncode != 0:
         raise CommandError(done.stderr.strip())
     return done.stdout
