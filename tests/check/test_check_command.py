@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -87,7 +89,7 @@ def test_check_a_good_disk() -> None:
 def test_check_a_faulty_disk(wrong: Path) -> None:
     text = command("check", "--seed=3", wrong, status=1)
     assert text.startswith("1. wrong bytes are read: at 0, expected 01, got ")
-    assert '    h.pwrite(b"\\x01" * 1, 0)\n    h.pread(1, 0)\n' in text
+    assert '    h.pwrite(b"\\x01", 0)\n    h.pread(1, 0)\n' in text
     assert text.splitlines()[-1].startswith(f"{wrong}: 1 fault found; ")
 
 
@@ -176,6 +178,35 @@ def test_bench_reads_only(tmp_path: Path) -> None:
 def test_bench_of_too_small_a_disk() -> None:
     assert "the disk is too small to be measured: 512 bytes" in command(
         "bench", EXAMPLES / "ramdisk.py", "size=512", status=1)
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(RAM + "fast = pread\ndef pread(*a):\n    time.sleep(0.01)\n    fast(*a)\n")
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-m", "nbdkit", "check", script], env=env, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("nbdkit-python-*/pid")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == b""
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == [script]
+
+
+def test_without_libnbds_module(tmp_path: Path) -> None:
+    (tmp_path / "nbd.py").write_text("raise ModuleNotFoundError('No module named nbd')")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'python'}"}
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "nbdkit", *map(str, words)], env=env, text=True,
+                              capture_output=True)
+
+    assert run("check", EXAMPLES / "ramdisk.py").stderr == (
+        "python3 -m nbdkit check: this needs libnbd's Python module: Debian's package is python3-libnbd\n")
+    assert [run(name, "--help").returncode for name in ("new", "check", "bench", "help")] == [0] * 4
+    assert run("help", EXAMPLES / "ramdisk.py").returncode == 0
 
 
 def test_help_of_a_script(tmp_path: Path) -> None:

@@ -113,6 +113,16 @@ def test_a_server_that_is_killed_is_no_failure() -> None:
     assert gone(server)
 
 
+def test_a_server_that_ends_by_itself(tmp_path: Path) -> None:
+    script = written(tmp_path, RAM + "def cache(h, count, offset, flags): nbdkit.shutdown()")
+    with serve(script) as server:
+        disk = server.connect()
+        assert not server.ends_within(0.01)
+        disk.cache(512, 0)
+        disk.shutdown()
+        assert server.ends_within(30)
+
+
 def test_the_log_is_shown_when_a_block_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     script = written(tmp_path, RAM + "def pread(h, buf, offset, flags): raise ValueError('not today')")
     with pytest.raises(nbd.Error):

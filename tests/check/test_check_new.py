@@ -27,8 +27,8 @@ def test_it_passes_as_it_is(tmp_path: Path, shape: list[str]) -> None:
 
 def test_the_shapes_differ(tmp_path: Path) -> None:
     texts = []
-    for number, shape in enumerate(([], ["--v1"], ["--class"])):
-        command("new", f"disk{number}", *shape, cwd=tmp_path)
+    for number, shape in enumerate(("", "--v1", "--class")):
+        command("new", f"disk{number}", *shape.split(), cwd=tmp_path)
         texts.append((tmp_path / f"disk{number}.py").read_text())
     assert ["API_VERSION = 2" in texts[0], "API_VERSION = 1" in texts[1], "@nbdkit.disk" in texts[2]] == [True] * 3
     assert all(text.startswith(f'"""disk{number}: ') for number, text in enumerate(texts))

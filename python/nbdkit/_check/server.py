@@ -53,7 +53,6 @@ class Server:
         Raises ServerError if it does not start within 30 seconds.
         """
         self._connections: weakref.WeakSet[nbd.NBD] = weakref.WeakSet()
-        self._killed = False
         self._said = ""
         # Not in a folder of the caller's: the path of a Unix socket must be short.
         self._folder = Path(tempfile.mkdtemp(prefix="nbdkit-python-"))
@@ -94,8 +93,8 @@ class Server:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def has_ended(self, seconds: float) -> bool:
-        """Whether it has ended, or does within so many seconds."""
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for it to end by itself, so many seconds at most; whether it has."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -117,12 +116,8 @@ class Server:
 
         handle = new_handle(export)
         handle.connect_unix(str(self.socket))
-        self.adopt(handle)
-        return handle
-
-    def adopt(self, handle: nbd.NBD) -> None:
-        """Remember a connection, to shut it down before the server is stopped: that waits until its clients go."""
         self._connections.add(handle)
+        return handle
 
     def stop(self) -> None:
         """End it as an operator would, by SIGTERM, after its connections have been shut down.
@@ -133,6 +128,7 @@ class Server:
         if not self._folder.exists():
             return
         try:
+            # nbdkit would wait until its clients have gone.
             for handle in self._connections:
                 if self.is_running and handle.aio_is_ready():
                     handle.aio_disconnect()

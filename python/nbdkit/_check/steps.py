@@ -50,9 +50,7 @@ class Request:
         """As a line for libnbd's shell, nbdsh, where `h` is the connection; further ones are called h1, h2, …"""
         handle = f"h{self.connection or ''}"
         if self.op == "pwrite":
-            written = f'b"\\x{self.content:02x}" * {self.count}' if self.content < 256 else \
-                f"random.Random({self.content}).randbytes({self.count})"
-            words = [written, str(self.offset)]
+            words = [self._written(), str(self.offset)]
         elif self.op == "flush":
             words = []
         else:
@@ -62,6 +60,11 @@ class Request:
         if self.flags:
             words.append(" | ".join(f"nbd.CMD_FLAG_{flag}" for flag in self.flags))
         return f"{handle}.{self.op}({', '.join(words)})"
+
+    def _written(self) -> str:
+        if self.content > 255:
+            return f"random.Random({self.content}).randbytes({self.count})"
+        return f'b"\\x{self.content:02x}"' + (f" * {self.count}" if self.count > 1 else "")
 
 
 class Event(Enum):

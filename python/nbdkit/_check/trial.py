@@ -17,7 +17,7 @@ from .server import Server, ServerError, serve_script
 from .steps import Event, Request, Step
 
 # What a wrong byte is called: the last of these that has happened.
-KINDS = {None: "data", Event.REOPEN: "reopen", Event.RESTART: "restart", Event.KILL: "durability"}
+AFTER = {None: "data", Event.REOPEN: "reopen", Event.RESTART: "restart", Event.KILL: "durability"}
 
 
 class Failure(Exception):
@@ -41,8 +41,8 @@ class Failure(Exception):
 
     def is_like(self, other: Failure) -> bool:
         """Whether both may come from the same fault."""
-        if self.kind in KINDS.values():
-            return other.kind in KINDS.values()
+        if self.kind in AFTER.values():
+            return other.kind in AFTER.values()
         return self.kind == other.kind and (self.request and self.request.op) == (other.request and other.request.op)
 
 
@@ -139,7 +139,7 @@ class Trial:
         server = self.disk._server
         # A server that dies closes its connections first.
         lost = any(client.handle.aio_is_dead() or client.handle.aio_is_closed() for client in self.clients)
-        if server and server.has_ended(5.0 if lost else 1.0 if kind == "connect" else 0.0):
+        if server and server.ends_within(5.0 if lost else 1.0 if kind == "connect" else 0.0):
             try:
                 server.stop()
             except ServerError as error:
@@ -174,7 +174,7 @@ class Trial:
 
     def happen(self, event: Event) -> None:
         assert self.facts
-        self.kind = max(self.kind, KINDS[event], key=list(KINDS.values()).index)
+        self.kind = max(self.kind, AFTER[event], key=list(AFTER.values()).index)
         if event is Event.KILL:
             self.clients.clear()
             self.disk.renew()

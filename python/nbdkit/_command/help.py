@@ -12,7 +12,6 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._check.client import new_handle
 from .._check.plugin import PluginNotFound, find_plugin
 from .._check.server import ServerError, serve_script
 from . import CommandError
@@ -76,6 +75,8 @@ def _exports(script: str, words: Sequence[str], lists: bool) -> str:
         server = serve_script(script, words)
     except ServerError as error:
         return f"not known, since the disk does not start: {str(error).strip().splitlines()[-1]}"
+    from .._check.client import new_handle
+
     found: list[str] = []
 
     def note(name: str, description: str) -> int:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from .._check.run import Progress
+if TYPE_CHECKING:
+    from .._check.run import Progress
 
 
 def _is_rich(stream: TextIO) -> bool:
