@@ -36,7 +36,7 @@ _sources: dict[str, bytes] = {}  # of the scripts that were loaded, by their fil
 _folders = 0  # of scripts, at the start of sys.path
 
 
-def load(name: str, main: bool) -> ModuleType:
+def load(name: str, main: bool = True) -> ModuleType:
     """Run the script, and return its module.
 
     name: the script's path, or `-` for standard input.
@@ -93,8 +93,11 @@ def _module(file: str) -> ModuleType:
 
 
 def _compile(source: bytes, filename: str) -> CodeType:
-    import _nbdkit
-
+    try:
+        import _nbdkit
+    except ModuleNotFoundError:  # no server, but who wants to know about a script
+        code: CodeType = compile(source, filename, "exec", dont_inherit=True)
+        return code
     return _nbdkit._compile(source, filename)
 
 

@@ -12,7 +12,7 @@ import nbd
 import pytest
 
 from conftest import Serve
-from harness import nbdkit, write_script
+from harness import extents, nbdkit, write_script
 
 StartFails = Callable[..., str]
 
@@ -99,9 +99,7 @@ def test_a_class_is_served(serve: Serve) -> None:
     server.wait_for_log("^close b$")
     three = server.connect("c", full_info=True)
     assert three.get_export_description() == "c: open False a, open False b, close b, open False c"
-    extents: list[int] = []
-    three.block_status(4096, 0, lambda name, offset, entries, error: extents.extend(entries) or 0)
-    assert extents == [4096, nbd.STATE_HOLE]
+    assert extents(three, 4096, 0) == [(4096, nbd.STATE_HOLE)]
 
 
 def test_exports_of_a_class(serve: Serve) -> None:
@@ -110,7 +108,12 @@ def test_exports_of_a_class(serve: Serve) -> None:
     h.set_opt_mode(True)
     h.connect_unix(str(server.socket))
     names: list[tuple[str, str]] = []
-    h.opt_list(lambda name, description: names.append((name, description)) or 0)
+
+    def note(name: str, description: str) -> int:
+        names.append((name, description))
+        return 0
+
+    h.opt_list(note)
     h.opt_abort()
     assert names == [("a", "Ramdisk"), ("b", "")]
 

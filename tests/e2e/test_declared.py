@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +19,8 @@ from hypothesis import strategies as st
 import nbdkit
 from conftest import Serve
 from disks import disk, telling
+from harness import ROOT, TIMEOUT, environment, write_script
 from harness import nbdkit as run_nbdkit
-from harness import write_script
 from nbdkit import _help
 from test_class import mine
 
@@ -234,6 +236,15 @@ def test_the_help_page_of_a_script_without_parameters() -> None:
 
 
 # Without a server.
+
+
+def test_the_help_page_of_a_file(tmp_path: Path) -> None:
+    write_script(tmp_path, DOCUMENTED)
+    code = "from nbdkit import _help, _script; print(_help.page(_script.load('disk.py'), 'disk.py', 100))"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, cwd=tmp_path, timeout=TIMEOUT,
+                          env=environment(PYTHONPATH=str(ROOT / "python")))
+    assert done.stdout.startswith("usage: nbdkit python disk.py [size=SIZE] [count=INT]"), done.stderr
+    assert "\n\nA disk.\n\nIt has parameters.\n\nParameters:\n\n    size=SIZE  " in done.stdout
 
 
 def test_a_value_without_a_command_line() -> None:

@@ -210,8 +210,9 @@ TEST_F(ResolveTest, MethodsOfAClass) {
 }
 
 TEST_F(ResolveTest, TracedOnlyIfAFlagIsSet) {
-  const auto plain = resolved(required_v2);
+  auto plain = resolved(required_v2);
   EXPECT_EQ(plain->callback(id::pread), plain->own(id::pread));
+  plain.reset();
   for (int* const flag : {&python_debug_calls, &python_debug_timing}) {
     *flag = 1;
     const auto script = resolved("API_VERSION = 2\ndef open(readonly): pass\ndef pread(h, count, *rest): return b''\n");
