@@ -254,18 +254,24 @@ def magic_key(parameters: Iterable[Parameter[object]]) -> str | None:
     return names[0] if names else None
 
 
-def config(parameters: Iterable[Parameter[object]], own: Callable[..., object] | None) -> Callable[[str, str], None]:
-    """The callback `config`: what is declared goes to its parameter, the rest to the script's own config if it has one."""
+def config(parameters: Iterable[Parameter[object]], own: Callable[..., object] | None) -> Callable[..., None]:
+    """The callback `config`: what is declared goes to its parameter, the rest to the script's own config if it has one.
+
+    Without that, the rest is an error; a translator, whose config has `next` before the key, passes it on.
+    """
     by_name = {parameter.name: parameter for parameter in parameters}
 
-    def config(key: str, value: str) -> None:
+    def config(*arguments: "Any") -> None:
+        *below, key, value = arguments
         if key in by_name:
             try:
                 by_name[key].set(value)
             except ValueError as error:
                 raise ScriptError(str(error)) from None
         elif own is not None:
-            own(key, value)
+            own(*arguments)
+        elif below:
+            below[0].config(key, value)
         else:
             from ._script import near
 

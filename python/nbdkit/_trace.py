@@ -33,7 +33,9 @@ def wrap(script: str, name: str, callback: Callback, calls: bool, timing: bool) 
     secrets = getattr(callback, "secrets", ())  # the keys of parameters that nobody should see
 
     def log(arguments: tuple[object, ...], result: str, nanoseconds: int) -> None:
-        shown = ["..." if arguments[0] in secrets and i == 1 else _shown(value) for i, value in enumerate(arguments)]
+        shown = list(map(_shown, arguments))
+        if secrets and arguments[-2] in secrets:
+            shown[-1] = "..."
         _nbdkit._error(f"{script}: calls: {name}({', '.join(shown)}) {result}, {nanoseconds / 1000:.1f} us")
 
     def traced(*arguments: object) -> object:
