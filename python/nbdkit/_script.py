@@ -176,6 +176,7 @@ def resolve(script: ModuleType, specs: Iterable[Spec], kind: str) -> tuple[list[
 
     They are functions of the script, or in the class that it has marked as its `kind`.
     """
+    specs = list(specs)
     warnings: list[str] = []
     cls = marked(script, kind)
     if cls is None:
@@ -191,19 +192,23 @@ def resolve(script: ModuleType, specs: Iterable[Spec], kind: str) -> tuple[list[
         for name in table.keys() & _parameters.CALLBACKS.keys():
             table[name] = _parameters.CALLBACKS[name](declared, table[name])
     if kind == "translator":
-        _refuse_misspelt(vars(script if cls is None else cls), table)
+        _refuse_misspelt(vars(script if cls is None else cls), {spec[0]: spec[3] for spec in specs})
     return list(table.values()), warnings
 
 
-def _refuse_misspelt(scope: Mapping[str, object], table: Iterable[str]) -> None:
+def _refuse_misspelt(scope: Mapping[str, object], known: Mapping[str, str]) -> None:
     """A translator without its pwrite works, and writes what it should not: so a name that is none is no detail.
 
-    What is meant for a callback takes `next`, and has a name that is near to one.
+    What is meant for a callback has as many parameters, `next` in the same place, and a name that is near to its.
     """
     for name, value in scope.items():
-        if name not in table and not name.startswith("_") and isinstance(value, FunctionType):
-            if "next" in value.__code__.co_varnames[:value.__code__.co_argcount] and (meant := near(table, name)):
-                raise ScriptError(f"{name}: there is no such callback{meant}")
+        if name in known or name.startswith("_") or not isinstance(value, FunctionType):
+            continue
+        names = value.__code__.co_varnames[:value.__code__.co_argcount]
+        alike = [callback for callback, parameters in known.items()
+                 if [n == "next" for n in names] == [n == "next" for n in parameters.split(", ")]]
+        if "next" in names and (meant := near(alike, name)):
+            raise ScriptError(f"{name}: there is no such callback{meant}")
 
 
 def resolve_function(script: ModuleType, name: str, need: int, may_yield: bool, parameters: str,

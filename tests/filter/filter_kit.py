@@ -22,6 +22,7 @@ SIZE = 1 << 20  # bytes, of MEMORY
 Words = Sequence[object]
 Translate = Callable[..., Server]
 Refused = Callable[..., str]
+Requests = list[Callable[[], object]]
 
 
 def parameters(folder: Path, words: Words) -> list[str]:

@@ -8,7 +8,7 @@ import errno
 import nbd
 import pytest
 
-from filter_kit import SIZE, Translate
+from filter_kit import SIZE, Requests, Translate
 from harness import extents, raises_errno
 
 # Every request, passed on: by next, and logged on both ways.
@@ -164,8 +164,9 @@ def get_size(h, next): return next.get_size() * 2
     h = server.connect()
     assert h.get_size() == 2 * SIZE
     assert h.pread(512, SIZE - 512) == bytes(512)
-    for request in (lambda: h.pread(512, SIZE), lambda: h.pwrite(b"x" * 512, SIZE), lambda: h.trim(512, SIZE),
-                    lambda: h.zero(512, SIZE), lambda: h.cache(512, SIZE), lambda: h.pread(512, SIZE - 256)):
+    requests: Requests = [lambda: h.pread(512, SIZE), lambda: h.pwrite(b"x" * 512, SIZE), lambda: h.trim(512, SIZE),
+                          lambda: h.zero(512, SIZE), lambda: h.cache(512, SIZE), lambda: h.pread(512, SIZE - 256)]
+    for request in requests:
         with raises_errno(errno.EIO):
             request()
     assert "pread: the translator has no such callback, and what is below cannot be asked for this: expected a range " \
