@@ -7,7 +7,7 @@ import itertools
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,11 @@ from model import Disk, Request
 class Real:
     """A disk on a real nbdkit, started again where a request has ended it or got no answer."""
 
-    def __init__(self, folder: Path, disk: Disk, behind: str = "model_disk.Disk") -> None:
+    def __init__(self, folder: Path, disk: Disk, behind: str = "model_disk.Disk", arguments: Sequence[str] = (),
+                 options: tuple[str, ...] = ()) -> None:
         self.disk = disk
+        self.arguments = arguments
+        self.options = options
         self.figures: Counter[str] = Counter()
         self.folders = (folder / str(number) for number in itertools.count())
         self.script = write_script(folder, disk.script(behind))
@@ -31,7 +34,7 @@ class Real:
     def start(self) -> None:
         folder = next(self.folders)
         folder.mkdir()
-        self.server = Server(folder, self.script)
+        self.server = Server(folder, self.script, *self.arguments, options=self.options)
         self.control = self.server.connect("control")
         self.control.set_strict_mode(0)
         self.hangs = False
@@ -105,9 +108,13 @@ class Flight:
 
 
 @contextmanager
-def running(folder: Path, disk: Disk, behind: str = "model_disk.Disk") -> Iterator[Real]:
-    """A disk until the end of the block. Where the block does not fail, the server must end as it should."""
-    real = Real(folder, disk, behind)
+def running(folder: Path, disk: Disk, behind: str = "model_disk.Disk", arguments: Sequence[str] = (),
+            options: tuple[str, ...] = ()) -> Iterator[Real]:
+    """A disk until the end of the block. Where the block does not fail, the server must end as it should.
+
+    arguments, options: more of the script's and of nbdkit's.
+    """
+    real = Real(folder, disk, behind, arguments, options)
     try:
         yield real
         for h in real.server.connections:
