@@ -92,7 +92,7 @@ def _method(translator: Translator, name: str, parameters: tuple[str, ...]) -> M
     method = getattr(translator, name, None)
     if method is None:
         return None
-    fault = _script._fault(method, name, False, ", ".join(parameters))
+    fault = _script.fault(method, name, False, ", ".join(parameters))
     if fault:
         raise ScriptError(f"{name}: {fault}")
     return method  # type: ignore[no-any-return]
