@@ -21,7 +21,8 @@ from harness import PLUGIN, ROOT, TIMEOUT, environment, nbdkit, raises_errno, wr
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-WRITING, CALLBACKS, MODULE = (ROOT / "docs" / f"{name}.md" for name in ("writing-a-disk", "callbacks", "module"))
+WRITING, ERRORS, CALLBACKS, MODULE = (
+    ROOT / "docs" / f"{name}.md" for name in ("writing-a-disk", "errors", "callbacks", "module"))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -118,7 +119,7 @@ def test_the_script_that_fails(serve: Serve) -> None:
 
 
 def test_the_errno_that_the_client_sees(serve: Serve) -> None:
-    [table] = re.findall(r"^\| errno of the callback .*\n\|.*\n((?:\|.*\n)+)", WRITING.read_text(), re.MULTILINE)
+    [table] = re.findall(r"^\| errno of the callback .*\n\|.*\n((?:\|.*\n)+)", ERRORS.read_text(), re.MULTILINE)
     h = serve(disk("""
         def get_size(h): return 4096
         def pread(h, buf, offset, flags): raise nbdkit.Error(offset)

@@ -111,7 +111,7 @@ def script(kind: str, place: str, lost: bool) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
 def test_threads(launch: Launch, way: str, kind: str, place: str, tmp_path: Path) -> None:
-    # Threads do not go through a fork, as docs/writing-a-disk.md says.
+    # Threads do not go through a fork, as docs/threads.md says.
     lost = way in FORKS and place in ("import", "get_ready") and kind != "an executor without a thread yet"
     launched = launch(script(kind, place, lost))
     pid = launched.server.pid
