@@ -49,6 +49,7 @@ install(CODE "
 # The command, manual pages, completion.
 install(PROGRAMS packaging/nbdkit-python DESTINATION bin COMPONENT nbdkit-python)
 install(FILES packaging/nbdkit-python.1 DESTINATION share/man/man1 COMPONENT nbdkit-python)
+install(FILES packaging/nbdkit-python-filter.1 DESTINATION share/man/man1 COMPONENT nbdkit-python-filter)
 install(FILES packaging/nbdkit-python-plugin.3 DESTINATION share/man/man3 COMPONENT nbdkit-python)
 install(FILES packaging/completion.bash DESTINATION share/bash-completion/completions RENAME nbdkit-python
   COMPONENT nbdkit-python)
