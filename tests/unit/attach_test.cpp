@@ -51,6 +51,47 @@ class AttachTest : public testing::Test {
   Ref globals_;
 };
 
+// As in a call of the server's that comes back to Python in the same thread.
+TEST_F(AttachTest, DetachesForTheBlock) {
+  const auto in_and_out = [] {
+    PyThreadState* const mine = PyThreadState_Get();
+    {
+      const Detach others_run;
+      EXPECT_EQ(PyGILState_Check(), 0);
+      std::thread{[] { const Attach attach; }}.join();
+      {
+        const Attach attach;
+        EXPECT_EQ(PyThreadState_Get(), mine);
+        const Detach again;
+        EXPECT_EQ(PyGILState_Check(), 0);
+      }
+      EXPECT_EQ(PyGILState_Check(), 0);
+    }
+    EXPECT_EQ(PyThreadState_Get(), mine);
+  };
+  {
+    const Attach attach;
+    in_and_out();
+    const Attach inner;
+    in_and_out();
+  }
+  EXPECT_EQ(PyGILState_Check(), 0);
+  // A thread that Python has started has a state that is not ours, before and after.
+  static auto body = in_and_out;
+  static PyMethodDef method = {"body",
+                               [](PyObject*, PyObject*) -> PyObject* {
+                                 EXPECT_EQ(Thread::current().state, nullptr);
+                                 body();
+                                 EXPECT_EQ(Thread::current().state, nullptr);
+                                 return Py_NewRef(Py_None);
+                               },
+                               METH_NOARGS, nullptr};
+  const Attach attach;
+  const Ref function = Ref::take(PyCFunction_New(&method, nullptr));
+  PyDict_SetItemString(globals_.get(), "body", function.get());
+  run("thread = threading.Thread(target=body)\nthread.start()\nthread.join()");
+}
+
 TEST_F(AttachTest, AttachesForTheBlock) {
   EXPECT_EQ(PyGILState_Check(), 0);
   {

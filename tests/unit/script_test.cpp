@@ -52,6 +52,30 @@ TEST_F(ScriptTest, ImportsFromItsFolderButNbdkitIsOurs) {
       << error();
 }
 
+// The first script of the first holder is __main__, whoever comes next; that one is a module of its own.
+TEST_F(ScriptTest, SeveralAtOnce) {
+  static const Server other_server = fake_server();
+  write("value = __name__\nlate = []\n", "json.py");
+  write("value = __name__\n", "other.py");
+  const auto load_file = [this](const Server& server, const char* name) {
+    auto script = Script::load(server, path(name).c_str(), table);
+    EXPECT_TRUE(script) << (fake().errors.empty() ? "" : fake().errors.back());
+    return script;
+  };
+  // Another door's, which comes first.
+  const auto early = load_file(other_server, "json.py");
+  const auto main = load(required + "import sys\nassert sys.modules['json.py'].value == 'json.py'\n");
+  ASSERT_TRUE(main) << error();
+  const auto second = load_file(fake_server(), "json.py");
+  const auto third = load_file(other_server, "other.py");
+  run("assert sys.modules['json.py (2)'].value == 'json.py (2)'\n"
+      "assert sys.modules['json.py'].late is not sys.modules['json.py (2)'].late\n"
+      "assert sys.modules['other.py'].value == 'other.py'\n"
+      "assert __main__.__file__ == sys.argv[0] and sys.argv[0].endswith('disk.py')\n"
+      "assert sys.modules['other.py'].__file__.endswith('/other.py')\n"
+      "for name in 'json.py', 'json.py (2)', 'other.py': del sys.modules[name]\n");
+}
+
 TEST_F(ScriptTest, FromStandardInput) {
   const auto load_input = [this](const std::string& source) {
     run("import io\nsys.stdin = io.TextIOWrapper(io.BytesIO(b'''" + source + "'''))");
