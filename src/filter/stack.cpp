@@ -34,7 +34,8 @@ bool Stack::open(std::size_t count, bool readonly, const std::string& export_nam
                       std::string name = export_name;
                       if (!arguments.take("readonly", r) || !arguments.take("export_name", name) || !arguments.done())
                         return {};
-                      if (below == opened) return raise_misuse("open", "what is below is open already"), Ref{};
+                      if (below == opened)
+                        return raise(PyExc_RuntimeError, "open", "what is below is open already"), Ref{};
                       open_below(r, name);
                       if (below == failed) return raise_failed("open", EIO), Ref{};
                       return Ref::borrow(Py_None);
