@@ -77,8 +77,11 @@ def _verbose() -> bool:
 
     A mistake does no harm: nbdkit itself decides what it shows.
     """
-    with open("/proc/self/cmdline", "rb") as file:
-        words = file.read().split(b"\0")
+    try:
+        with open("/proc/self/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:  # /proc need not be there
+        return False
     return any(word == b"--verbose" or word.startswith(b"-") and b"v" in word and not word.startswith(b"--")
                for word in words)
 

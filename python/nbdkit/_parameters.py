@@ -81,7 +81,7 @@ class list_of(Generic[T]):
         self.__name__ = f"{_name(type)} …"
 
     def __call__(self, text: str) -> list[T]:
-        return [_BUILT_IN.get(self.type, self.type)(text)]
+        return [_reader(self.type)(text)]
 
 
 def _bool(text: str) -> bool:
@@ -102,8 +102,10 @@ def _float(text: str) -> float:
     return value
 
 
-# Python's own types read less than a command line has: bool("no") is True.
-_BUILT_IN: "dict[object, Callable[[str], Any]]" = {bool: _bool, int: _int, float: _float}
+def _reader(type: "Callable[[str], Any]") -> "Callable[[str], Any]":
+    """What reads a text. Python's own types are not meant for a command line's: bool("no") is True."""
+    own: "dict[object, Callable[[str], Any]]" = {bool: _bool, int: _int, float: _float}
+    return own.get(type, type)
 
 
 def _name(type: object) -> str:
@@ -115,6 +117,7 @@ class Parameter(Generic[T]):
 
     value: what was given on the command line, or else the default. LookupError where there is neither, which cannot be
         once the server's start has come to config_complete.
+    given: whether it is from the command line.
     """
 
     value: T
@@ -122,13 +125,15 @@ class Parameter(Generic[T]):
     def __init__(self, name: str, type: "Callable[[str], Any]", default: object, minimum: object, maximum: object,
                  help: str, magic: bool) -> None:
         self.name = name
-        self.type = type
+        self.type: Any = type
         self.default = default
         self.minimum = minimum
         self.maximum = maximum
         self.help = help
         self.magic = magic
         self.given = False
+        read = _reader(self.type.type if isinstance(type, list_of) else type)
+        self._least, self._most = (read(bound) if isinstance(bound, str) else bound for bound in (minimum, maximum))
 
     @property
     def required(self) -> bool:
@@ -143,7 +148,9 @@ class Parameter(Generic[T]):
                 raise AttributeError(f"a parameter has no attribute {attribute!r}", name=attribute, obj=self)
             if self.required:
                 raise LookupError(f"the parameter {self.name} has not been given, and has no default")
-            self.value = self._read(self.default) if isinstance(self.default, str) else self.default
+            default = self.default
+            self.value = (self._read(default) if isinstance(default, str)
+                          else list(default) if isinstance(default, list) else default)
             return self.value
 
     def set(self, text: str) -> None:
@@ -152,24 +159,22 @@ class Parameter(Generic[T]):
         Raises ValueError, which begins with the parameter's name: for what is not of its type, or out of its range, or
         given once more and no list.
         """
-        value, before = self._read(text), self.value if self.given else None
-        if not self.given:
-            self.value = value
-        elif isinstance(self.type, list_of) and isinstance(before, list):
-            before.extend(value)
-        else:
+        before: Any = self.value if self.given else []
+        if self.given and not isinstance(self.type, list_of):
             raise ValueError(f"{self.name}: given more than once")
+        value = self._read(text)
+        self.value = before + value if self.given else value
         self.given = True
 
     def _read(self, text: str) -> "Any":
         try:
-            value = _BUILT_IN.get(self.type, self.type)(text)
+            value = _reader(self.type)(text)
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.name}: {error}") from None
         for item in value if isinstance(self.type, list_of) else [value]:
-            if self.minimum is not None and item < self.minimum:
+            if self._least is not None and item < self._least:
                 raise ValueError(f"{self.name}: expected {self.minimum} or more, got {text!r}")
-            if self.maximum is not None and item > self.maximum:
+            if self._most is not None and item > self._most:
                 raise ValueError(f"{self.name}: expected {self.maximum} or less, got {text!r}")
         return value
 
@@ -180,7 +185,7 @@ class Parameter(Generic[T]):
 
     def remark(self) -> str:
         """Whether it is required, its default, its range, and whether it may go without its name."""
-        remarks = ["required" if self.required else "" if self.default is None else f"default {_shown(self.default)}",
+        remarks = ["required" if self.required else _shown(self.default),
                    "" if self.minimum is None else f"at least {self.minimum}",
                    "" if self.maximum is None else f"at most {self.maximum}",
                    f"`{self.name}=` may be left out" if self.magic else ""]
@@ -188,22 +193,25 @@ class Parameter(Generic[T]):
 
 
 def _shown(default: object) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    return str(default) if not isinstance(default, (list, tuple)) else " ".join(map(str, default)) or "none"
+    """A default as the command line would have it; nothing where there is nothing to say."""
+    if isinstance(default, (list, tuple)):
+        text = " ".join(map(str, default))
+    else:
+        text = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+    return f"default {text}" if text else ""
 
 
 if TYPE_CHECKING:
 
     @overload
-    def parameter(name: str, type: Callable[[str], T], *, minimum: T | None = None, maximum: T | None = None,
+    def parameter(name: str, type: Callable[[str], T], *, minimum: object = None, maximum: object = None,
                   help: str = "", magic: bool = False) -> Parameter[T]: ...
     @overload
-    def parameter(name: str, type: Callable[[str], T], *, default: None, minimum: T | None = None,
-                  maximum: T | None = None, help: str = "", magic: bool = False) -> Parameter[T | None]: ...
+    def parameter(name: str, type: Callable[[str], T], *, default: None, minimum: object = None,
+                  maximum: object = None, help: str = "", magic: bool = False) -> Parameter[T | None]: ...
     @overload
-    def parameter(name: str, type: Callable[[str], T], *, default: T | str, minimum: T | None = None,
-                  maximum: T | None = None, help: str = "", magic: bool = False) -> Parameter[T]: ...
+    def parameter(name: str, type: Callable[[str], T], *, default: T | str, minimum: object = None,
+                  maximum: object = None, help: str = "", magic: bool = False) -> Parameter[T]: ...
 
 
 def parameter(name: str, type: "Callable[[str], Any]", *, default: object = ..., minimum: object = None,
@@ -215,7 +223,7 @@ def parameter(name: str, type: "Callable[[str], Any]", *, default: object = ...,
         function of the text that raises ValueError, saying what it expected.
     default: a str as the command line would have it, a value of the type, or None. Without it the parameter must be
         given.
-    minimum, maximum: the least and the largest value; for a list, of its items. Default: what the type takes.
+    minimum, maximum: the least and the largest value, likewise; for a list, of its items. Default: what the type takes.
     help: a sentence for the help page and --dump-plugin.
     magic: whether a word without a `=` is its value. Only one can be.
 
@@ -276,7 +284,7 @@ def config(parameters: Iterable[Parameter[object]], own: Callable[..., object] |
             from ._script import near
 
             usages = " ".join(parameter.usage() for parameter in by_name.values())
-            raise ScriptError(f"unknown parameter {key!r}{near(by_name, key)}; expected some of {usages}")
+            raise ScriptError(f"unknown parameter {key!r}{near(by_name, key) or '.'} The parameters are: {usages}")
 
     # For who traces calls.
     config.secrets = {name for name, p in by_name.items() if p.type is password}  # type: ignore[attr-defined]

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a parameter's text stands for, read as nbdkit's own parsers do: the same strings, the same results.
 
-Each raises a ValueError "expected …, got …". They serve where there is no server, where an older one lacks a parser, and
-for declared parameters, whose errors are then one line.
+Not so some of a delay's or a probability's, which nobody means: hexadecimal fractions, an exponent without digits, 0:-0,
+and delays of more than 136 years, which nbdkit makes shorter ones of. Each raises a ValueError "expected …, got …".
+
+They serve where there is no server, where an older one lacks a parser, and for declared parameters, whose errors are
+then one line.
 """
 
 import re
 
-_NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?"
+# What C's functions skip before a number.
+_SPACE = r"[ \t\n\v\f\r]*"
+_DECIMAL = rf"{_SPACE}\+?((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
 _NANOSECONDS = {"": 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "μs": 10**3, "ns": 1}
 _UINT_MAX = 2**32 - 1
 _INT64_MAX = 2**63 - 1
-# What C's functions skip before a number.
-_SPACE = r"[ \t\n\v\f\r]*"
 _SCALES = {"": 1, "b": 1, "s": 512, **{letter: 1 << 10 * power for power, letter in enumerate("kmgtpe", 1)}}
 _TRUE, _FALSE = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
 
@@ -55,7 +58,7 @@ def _number(digits: str, base: int) -> int:
 
 def probability(text: str) -> float:
     """From 0.0 up: 200% is one, too."""
-    match = re.fullmatch(rf"({_NUMBER})(?:(%)|[:/]({_NUMBER}))?", text)
+    match = re.fullmatch(rf"{_DECIMAL}(?:(%)|[:/]{_DECIMAL})?", text)
     if match:
         number, percent, divisor = match.groups()
         value = float(number)
@@ -70,7 +73,7 @@ def probability(text: str) -> float:
 
 def delay(text: str) -> tuple[int, int]:
     """Seconds and nanoseconds."""
-    match = re.fullmatch(rf"({_NUMBER})(s|ms|us|μs|ns|)", text)
+    match = re.fullmatch(rf"{_DECIMAL}(s|ms|us|μs|ns|)", text)
     if match:
         import decimal
 

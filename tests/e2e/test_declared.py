@@ -31,7 +31,7 @@ ALL = disk("""
     COUNT = nbdkit.parameter("count", int, default=3, minimum=-5, maximum=0x20)
     RATIO = nbdkit.parameter("ratio", float, default="0.5")
     SYNC = nbdkit.parameter("sync", bool, default=False, help="Whether to wait.")
-    PAUSE = nbdkit.parameter("pause", nbdkit.delay, default="1500ms", maximum=60)
+    PAUSE = nbdkit.parameter("pause", nbdkit.delay, default="1500ms", maximum="60s")
     CHANCE = nbdkit.parameter("error-rate", nbdkit.probability, default="10%")
     FILE = nbdkit.parameter("file", nbdkit.path, default=None)
     MODE = nbdkit.parameter("mode", nbdkit.choice("fast", "safe"), default="safe")
@@ -103,13 +103,13 @@ REQUIRED = disk("""
     (ALL, ["sync=perhaps"],
      "config: sync: expected true or false, on or off, yes or no, 1 or 0, got 'perhaps'"),
     (ALL, ["pause=1h"], "config: pause: expected a delay such as 5, 2.5s, 100ms, 20us or 30ns, got '1h'"),
-    (ALL, ["pause=61"], "config: pause: expected 60 or less, got '61'"),
+    (ALL, ["pause=61"], "config: pause: expected 60s or less, got '61'"),
     (ALL, ["error-rate=101%"], "config: error-rate: expected a probability up to 1 or 100%, got '101%'"),
     (ALL, ["file="], "config: file: expected a path, got ''"),
     (ALL, ["mode=slow"], "config: mode: expected fast or safe, got 'slow'"),
     (ALL, ["port=80", "port=0"], "config: port: expected 1 or more, got '0'"),
     (ALL, ["size=1M", "2M"], "config: size: given more than once"),
-    (ALL, ["sise=1M"], "config: unknown parameter 'sise': did you mean 'size'?; expected some of size=SIZE count=INT "
+    (ALL, ["sise=1M"], "config: unknown parameter 'sise': did you mean 'size'? The parameters are: size=SIZE count=INT "
                        "ratio=FLOAT sync=BOOL pause=DELAY error-rate=PROBABILITY file=PATH mode=fast|safe host=STR … "
                        "port=INT … secret=PASSWORD label=STR"),
     (REQUIRED, [], "config_complete: the parameter file=PATH is missing"),
@@ -222,7 +222,7 @@ Parameters:
     count=INT               (default 3, at least -5, at most 32)
     ratio=FLOAT             (default 0.5)
     sync=BOOL               Whether to wait. (default false)
-    pause=DELAY             (default 1500ms, at most 60)
+    pause=DELAY             (default 1500ms, at most 60s)
     error-rate=PROBABILITY  (default 10%)
     file=PATH
     mode=fast|safe          (default safe)
@@ -262,23 +262,25 @@ def test_a_value_without_a_command_line() -> None:
 
 def test_a_default_is_not_the_list_that_grows() -> None:
     hosts = nbdkit.parameter("host", nbdkit.list_of(str), default=["default"])
-    assert hosts.value == ["default"]
+    hosts.value.append("added")
+    assert (hosts.value, hosts.default) == (["default", "added"], ["default"])
     hosts.set("a")
     hosts.set("b")
     assert (hosts.value, hosts.default) == (["a", "b"], ["default"])
 
 
-@pytest.mark.parametrize("arguments, error, said", [
+@pytest.mark.parametrize("arguments, error, said", [  # the name, the type, and perhaps the minimum
     ((3, int), TypeError, "name: expected a str, got int 3"),
     (("", int), ValueError, "name: expected letters, digits and"),
     (("1st", int), ValueError, "after a letter, got '1st'"),
     (("a=b", int), ValueError, "after a letter, got 'a=b'"),
     (("script", int), ValueError, "nbdkit's own"),
     (("size", "1M"), TypeError, "type: expected a type such as nbdkit.size or int, got '1M'"),
+    (("size", nbdkit.size, "1Q"), ValueError, "expected a size such as 512, 4k or 1G, got '1Q'"),
 ])
-def test_a_wrong_declaration(arguments: tuple[Any, Any], error: type[Exception], said: str) -> None:
+def test_a_wrong_declaration(arguments: tuple[Any, ...], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=re.escape(said)):
-        nbdkit.parameter(*arguments)
+        nbdkit.parameter(*arguments[:2], minimum=arguments[2] if arguments[2:] else None)
 
 
 TYPES: list[Callable[[str], object]] = [

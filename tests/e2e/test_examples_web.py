@@ -178,11 +178,11 @@ def test_web_wrong_url(start_fails: Callable[..., str], nginx: Nginx) -> None:
     assert "302 Moved Temporarily" in start_fails(WEB, f"url={nginx.url}/moved")
     nginx.stop()
     assert "ConnectionRefusedError" in start_fails(WEB, f"url={nginx.url}/disk.img")
-    wrong = "url=URL must begin with http:// or https://, not "
-    assert f"{wrong}''" in start_fails(WEB)
+    wrong = "url: expected a URL that begins with http:// or https://, got "
+    assert "config_complete: the parameter url=WEB_URL is missing" in start_fails(WEB)
     assert f"{wrong}'ftp://127.0.0.1/disk.img'" in start_fails(WEB, "url=ftp://127.0.0.1/disk.img")
     assert f"{wrong}'http:///disk.img'" in start_fails(WEB, "url=http:///disk.img")
-    assert "unknown parameter 'uri': this disk has one, url=URL" in start_fails(WEB, "uri=http://127.0.0.1/")
+    assert "unknown parameter 'uri': did you mean 'url'? The parameters are: url=WEB_URL" in start_fails(WEB, "uri=http://127.0.0.1/")
 
 
 def test_web_as_http_py_hides_http(start_fails: Callable[..., str], nginx: Nginx, tmp_path: Path) -> None:

@@ -101,6 +101,17 @@ COMPARE = disk(r"""
         except ValueError:
             return ValueError
 
+    def agree(name, text, server, package):
+        if name in ("parse_delay", "parse_probability"):
+            # What newer servers take and nobody means: see _parse.py.
+            if package is ValueError and re.search(r"0[xX]|[eE](?![-+]?[0-9])|:.*[-:]|[0-9]{10}|e3", text):
+                return True
+            # Their delays are floats, which have no room for the nanoseconds of a long one.
+            if type(server) is type(package) is tuple:
+                one, two = (sec * 10**9 + nsec for sec, nsec in (server, package))
+                return abs(one - two) <= one >> 50
+        return (server, type(server)) == (package, type(package))
+
     @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
     @given(TEXTS)
     def compare(text):
@@ -108,7 +119,7 @@ COMPARE = disk(r"""
         assume(not re.match(r"\s*[-+]?0[bB]", text))
         for name in PARSERS:
             one, two = result(_nbdkit, name, text), result(_outside, name, text)
-            assert (one, type(one)) == (two, type(two)), (name, text)
+            assert agree(name, text, one, two), (name, text, one, two)
             COMPARED[name].add(one)
 
     def get_ready():
@@ -209,7 +220,9 @@ SCRIPT = """
     import errno
     import nbdkit
 
-    size = nbdkit.parameter("size", nbdkit.size, default="1M")
+    size = nbdkit.parameter("size", nbdkit.size, default="1M", minimum=512)
+    hosts: nbdkit.Parameter[list[str]] = nbdkit.parameter("host", nbdkit.list_of(str), default=[])
+    file: str | None = nbdkit.parameter("file", nbdkit.path, default=None).value
 
     @nbdkit.disk
     class Disk:
@@ -255,7 +268,8 @@ WRONG = {
     "no argument": ("__init__(self, readonly: bool)", "__init__(self)", r'"disk" cannot be'),
     "a misspelt name": ("nbdkit.FLAG_FUA", "nbdkit.FLAG_FOO", 'Module has no attribute "FLAG_FOO"'),
     "a parameter's type": ("bytearray(size.value)", "size.value + 'x'", "Unsupported operand types"),
-    "a default's type": ('default="1M"', "default=1.5", "No overload variant|Argument"),
+    "a default's type": ('default="1M"', "default=b'1M'", "No overload variant|Argument"),
+    "a default that may be None": ("file: str | None", "file: str", "Incompatible types in assignment"),
     "an argument": ("set_error(0)", "set_error('EIO')", "incompatible type"),
 }
 
