@@ -12,6 +12,7 @@
     client      steps, done by libnbd
     trial       one sequence, done and compared with the model
     shrink      the smallest sequence that still fails
+    reproduce   that it fails again
     report      faults, and the verdict
     run         all of it, in order
 """

@@ -39,8 +39,8 @@ class Fault:
     steps: the smallest sequence that was found to show it: each is a tuple of Request, sent at once, or an Event.
         Empty for a fault that no requests are needed for.
     seen: in how many runs of the sequence, each on a new server, it showed itself again, and of how many.
-    times: how many times over the sequence was done in each run, each time upon zeros; more than once for what happens
-        by chance.
+    times: how many times over the sequence was done in each run, each time upon other bytes; more than once for what
+        happens by chance.
     log: what the server said meanwhile.
     """
 
@@ -65,7 +65,7 @@ class Fault:
             text += ["", *(f"    {line}" for line in lines(self.steps)), ""]
             seen, runs = self.seen
             if seen < runs or self.times > 1:
-                over = f", each with these requests on zeros, {self.times} times over" if self.times > 1 else ""
+                over = f", each with these requests {self.times} times over, upon other bytes" if self.times > 1 else ""
                 text.append(f"Seen again in {seen} of {runs} runs{over}.")
         if self.log:
             text += ["The log says:", *(f"    {line}" for line in self.log.splitlines()[-LOG_LINES:])]

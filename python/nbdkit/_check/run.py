@@ -6,9 +6,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -18,13 +17,12 @@ from .generate import Generator, operations
 from .plugin import find_plugin
 from .reading import read_source
 from .report import Fault, Report
+from .reproduce import fault_of, reproduce
 from .server import ServerError
-from .shrink import Steps, shrink
-from .steps import Event, Request, Step, requests_of
+from .steps import Event, Request, Step
 from .trial import Disk, Failure, Trial
 
 MOST_FAULTS = 5
-SHRINKING = 10.0  # seconds for one fault
 CONNECTIONS = 3
 _ENTRY = re.compile(r"^(?=nbdkit: )", re.MULTILINE)
 _ERROR = re.compile(r"nbdkit: (?!.*warning: ).*error: ")
@@ -119,7 +117,7 @@ class _Check:
         try:
             trial.run([])
         except Failure as failure:
-            self.report.faults.append(_fault(failure, ()))
+            self.report.faults.append(fault_of(failure, ()))
             raise _Stop("requests: a client cannot use the disk") from None
         assert trial.facts
         self.facts = trial.facts
@@ -162,7 +160,9 @@ class _Check:
             failure = self.attempt(steps, connections)
             done += 1
             if failure:
-                fault = self.small(steps, failure, connections, by_chance)
+                self.tell("making a sequence that fails small", self.part)
+                fault = reproduce(self.disk, self.facts, steps, failure, connections, by_chance)
+                self.disk.renew()
                 self.report.faults.append(fault)
                 hidden = {request.op for request in fault.requests} & self.ops - {"pread", "pwrite"}
                 if len(self.report.faults) >= MOST_FAULTS:
@@ -174,64 +174,18 @@ class _Check:
                 # What is known to be wrong is left out, to find what else is.
                 self.ops -= hidden
                 self.facts = replace(self.facts, flush=self.facts.flush and "flush" in self.ops)
+            else:
+                self.disk.history.append(steps)
         self.report.tried.append(f"{what}: {done} rounds")
         return True
 
-    def attempt(self, steps: Sequence[Step], connections: int, first: Sequence[Request] = (),
-                times: int = 1) -> Failure | None:
+    def attempt(self, steps: Sequence[Step], connections: int) -> Failure | None:
         """How a sequence fails, if it does."""
         try:
-            Trial(self.disk, self.facts, connections).run(steps, first, times)
+            Trial(self.disk, self.facts, connections).run(steps)
         except Failure as failure:
             return failure
         return None
-
-    def small(self, steps: Steps, failure: Failure, connections: int, by_chance: bool) -> Fault:
-        """The fault, with the smallest sequence that shows it."""
-        if failure.done < 1:  # no request was needed
-            return _fault(failure, ())
-        steps = steps[:failure.done]
-        if failure.kind == "server" and isinstance(steps[-1], Event):  # it may never start again
-            return _fault(failure, (steps[-1],))
-        zeroed = tuple(self.zeros(steps))
-        runs = 5 if by_chance else 2
-        # What goes wrong by chance, most often does within the last two steps, which can be tried many times. The same
-        # server is quicker than a new one; its disk should be as one that is new.
-        for tail in (steps[-2:], steps) if by_chance else (steps,):
-            for new_server, first in ((False, zeroed), (False, ()), (True, ())):
-                attempt = partial(self.attempt_again, connections, by_chance, new_server, first)
-                again = attempt(tail)
-                if again is None or again.done < 1 or not again.is_like(failure):
-                    continue
-                self.tell("making a sequence that fails small", self.part)
-                small, last = shrink(tail[:again.done], again, self.facts, attempt, SHRINKING, by_chance)
-                on_a_new_server = partial(self.attempt_again, connections, by_chance, True, zeroed if by_chance else ())
-                seen = [came for _ in range(runs) if (came := on_a_new_server(small)) and came.is_like(last)]
-                if seen or new_server:
-                    return _fault(last, tuple(small), (len(seen), runs), _times(small, by_chance))
-        return _fault(failure, tuple(steps), (0, 1))
-
-    def attempt_again(self, connections: int, by_chance: bool, new_server: bool, first: Sequence[Request],
-                      steps: Sequence[Step]) -> Failure | None:
-        """How a sequence fails, if it does: once, or over and over where it need not fail each time."""
-        if new_server:
-            self.disk.renew()
-        return self.attempt(steps, connections, first, _times(steps, by_chance))
-
-    def zeros(self, steps: Steps) -> Iterator[Request]:
-        """Writes that make what a sequence changes zeros, as most disks are at first."""
-        if "pwrite" not in self.ops:
-            return
-        changes = [request for request in requests_of(steps) if request.changes]
-        for window in self.facts.windows:
-            inside = [request for request in changes if request.offset in window]
-            if inside:
-                start, end = min(r.offset for r in inside), max(r.end for r in inside)
-                largest = self.facts.maximum // self.facts.minimum * self.facts.minimum
-                for offset in range(start, end, largest):
-                    yield Request("pwrite", offset, min(end - offset, largest))
-        if changes and self.facts.flush:
-            yield Request("flush")
 
     def ends_of_the_server(self) -> None:
         """Does the disk outlive its server? Then what it has promised must, too."""
@@ -263,7 +217,7 @@ class _Check:
                 # With both contents, since one of them may have been there before.
                 failure = self.attempt([(write,), Event.RESTART, (Request("pread", offset, size),)], 1)
                 if failure and failure.kind != "restart":
-                    self.report.faults.append(_fault(failure, ((write,), Event.RESTART)))
+                    self.report.faults.append(fault_of(failure, ((write,), Event.RESTART)))
                     raise _Stop("the disk after its server's end: it does not come back")
                 if failure:
                     break
@@ -284,15 +238,6 @@ class _Check:
         if self.report.ok and errors:
             first, *_, last = errors[0].partition("error: ")[2].splitlines() * 2
             self.report.faults.append(Fault("log", f"{first} {last}" if first != last else first, log=errors[0]))
-
-
-def _times(steps: Sequence[Step], by_chance: bool) -> int:
-    """How many times over to do a sequence, for it to fail."""
-    return max(8, 200 // len(requests_of(steps))) if by_chance else 1
-
-
-def _fault(failure: Failure, steps: tuple[Step, ...], seen: tuple[int, int] = (1, 1), times: int = 1) -> Fault:
-    return Fault(failure.kind, failure.message, steps=steps, seen=seen, times=times, log=failure.log)
 
 
 def _errors(log: str) -> list[str]:

@@ -57,6 +57,7 @@ class Disk:
     told: Facts | None = None  # what the first connection was told
     requests: int = 0  # answered so far
     logs: list[str] = field(default_factory=list)  # of servers that have ended as they should
+    history: list[Sequence[Step]] = field(default_factory=list)  # what the server has done, and that was right
     _server: Server | None = None
     _seen: int = 0  # how much of the log is told already
 
@@ -64,6 +65,7 @@ class Disk:
         """The one that runs, or a new one."""
         if self._server is None:
             self._server, self._seen = serve_script(self.script, self.words), 0
+            self.history = []
         return self._server
 
     def renew(self) -> None:
@@ -188,7 +190,6 @@ class Trial:
 
     def send(self, wave: Sequence[Request]) -> None:
         """Send requests at once, and compare the answers."""
-        wave = [r for r in wave if r.connection < self.connections]
         flights = []
         for request in wave:
             try:
