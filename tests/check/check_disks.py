@@ -198,7 +198,10 @@ def pwrite(h, buf, offset, flags):
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault: `text` replaces what the disk has; the check is to say `kind`, and to need at most so many requests."""
+    """A fault: `text` replaces what the disk has; the check is to say `kind`, and to need at most so many requests.
+
+    A race needs three, but may be left with more: to leave one out can fail by chance.
+    """
 
     disk: str
     kind: str
@@ -321,7 +324,7 @@ PLANTED = {
             if lock:
                 os.unlink(lock)
     """, says="File exists"),
-    "two writes to a page at once": Planted(RAM, "data", 3, """
+    "two writes to a page at once": Planted(RAM, "data", 6, """
         def pwrite(h, buf, offset, flags):
             first, last = offset // 512 * 512, -(-(offset + len(buf)) // 512) * 512
             block = disk[first:last]
@@ -334,7 +337,7 @@ PLANTED = {
         def zero(h, count, offset, flags):
             pwrite(h, bytes(count), offset, flags)
     """),
-    "a read has another one's bytes": Planted(RAM, "data", 3, """
+    "a read has another one's bytes": Planted(RAM, "data", 6, """
         scratch = bytearray(SIZE)
 
 

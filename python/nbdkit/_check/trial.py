@@ -40,9 +40,10 @@ class Failure(Exception):
         self.done = 0
 
     def is_like(self, other: Failure) -> bool:
-        """Whether both may come from the same fault."""
-        if self.kind in AFTER.values():
-            return other.kind in AFTER.values()
+        """Whether both may come from the same fault: wrong bytes, of whatever kind, or the same thing of a request."""
+        wrong_bytes = {*AFTER.values(), "extents"}
+        if self.kind in wrong_bytes:
+            return other.kind in wrong_bytes
         return self.kind == other.kind and (self.request and self.request.op) == (other.request and other.request.op)
 
 
