@@ -43,12 +43,12 @@ def test_the_templates_have_types() -> None:
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "test_first.py").write_text("mine")
-    assert "test_first.py is there already" in command("new", "first", status=1, cwd=tmp_path)
+    assert "test_first.py is there already" in command("new", "first", status=2, cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["test_first.py"]
     assert (tmp_path / "test_first.py").read_text() == "mine"
 
 
 def test_a_name_that_is_none(tmp_path: Path) -> None:
-    assert "expected letters, digits and _" in command("new", "first-disk", status=1, cwd=tmp_path)
-    assert "cannot be written: No such file or directory" in command("new", "no/first", status=1, cwd=tmp_path)
+    assert "expected letters, digits and _" in command("new", "first-disk", status=2, cwd=tmp_path)
+    assert "cannot be written: No such file or directory" in command("new", "no/first", status=2, cwd=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ class CommandError(Exception):
 def main(arguments: Sequence[str] | None = None, program: str = "nbdkit-python") -> int:
     """Run the command that the arguments (default: the process's) name, and return its exit status.
 
-    0: done, and for `check`, no fault found. 1: faults found, or it could not be done. 2: a mistake in the arguments.
+    0: done, and for `check`, no fault found. 1: faults found. 2: it could not be done.
     """
     parser = argparse.ArgumentParser(
         program, description="Write, check, measure and look at disks for nbdkit that are Python scripts.",
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "nbdkit-python")
         return status
     except (CommandError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"{program} {given.command}: {error}", file=sys.stderr)
-        return 1
+        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # nobody reads it any more; nor what Python would still write at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        return 2
