@@ -18,7 +18,7 @@ import pytest
 from check_disks import PLANTED, RAM
 from nbdkit._check.facts import Facts
 from nbdkit._check.plugin import find_plugin
-from nbdkit._command.bench import Load, loads_for
+from nbdkit._command.bench import Figures, Load, Result, loads_for, result_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -75,7 +75,7 @@ def test_the_launcher_in_the_tree(tmp_path: Path) -> None:
                           text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "no fault found" in done.stdout
-    done = subprocess.run([link, "help", EXAMPLES / "ramdisk.py"], env=env, cwd=tmp_path, text=True, capture_output=True)
+    done = subprocess.run([link, "help", EXAMPLES / "ramdisk.py"], env=env, text=True, capture_output=True)
     assert done.stdout.startswith("usage: nbdkit python"), done.stderr
 
 
@@ -153,6 +153,7 @@ def test_bench(tmp_path: Path) -> None:
             assert figures["requests_per_second"] > 0
             assert figures["bytes_per_second"] == pytest.approx(figures["requests_per_second"] * load["size"], rel=0.05)
             assert 0 < figures["p50_us"] <= figures["p99_us"]
+        assert load["times_memory"] > 0
     assert ElementTree.parse(plot).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
@@ -166,12 +167,21 @@ def test_what_is_measured() -> None:
     assert {load.size for load in loads_for(replace(facts, minimum=8192, maximum=65536))} == {65536}
 
 
-def test_bench_reads_only(tmp_path: Path) -> None:
+def test_what_is_told_is_the_median() -> None:
+    rounds = [(Figures(n, 0, 1, 2), Figures(10, 20, 3, m)) for n, m in ((5, 1), (80, 7), (20, 3))]
+    assert result_of(rounds) == Result(Figures(20, 0, 1, 2), Figures(10, 20, 3, 3), 2.0)
+
+
+def test_bench_reads_only_in_a_pipe(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(range(256)) * 64)
-    lines = command("bench", EXAMPLES / "file.py", f"file={image}", "--time=0.05", "--read-only").splitlines()
-    assert [line.split(",")[0] for line in lines[2:]] == ["read 4 KiB"] * 2
+    said = command("bench", EXAMPLES / "file.py", f"file={image}", "--time=0.05", "--read-only")
     assert image.read_bytes() == bytes(range(256)) * 64
+    assert "\x1b" not in said and "─" not in said
+    [_, heads, *rows] = said.splitlines()
+    assert heads.split() == ["requests/s", "MB/s", "p50", "µs", "p99", "µs", "×", "memory"]
+    assert [row[:22].strip() for row in rows] == ["read 4 KiB, depth 1", "read 4 KiB, depth 16"]
+    assert len({len(row) for row in (heads, *rows)}) == 1
 
 
 def test_bench_of_too_small_a_disk() -> None:

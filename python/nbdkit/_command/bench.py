@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from .._check.facts import Facts, KiB, MiB, facts_of
 from .._check.plugin import PluginNotFound
@@ -24,6 +26,7 @@ from .output import heading, print_table, progress_bar
 SIZES = (4 * KiB, 64 * KiB, MiB)
 DEPTHS = (1, 16)
 SPAN = 64 * MiB  # how much of the disk is used
+ROUNDS = 3  # of each load on each server, in turn; what is told is the median
 PERCENTILES = ("50.000000", "99.000000")
 
 
@@ -49,7 +52,16 @@ class Figures:
     p99_us: float
 
 
-Results = dict[Load, tuple[Figures, Figures]]  # the disk's, and the memory plugin's
+@dataclass(frozen=True)
+class Result:
+    """A load's figures, medians of all rounds; and the median of the ratios of requests per second in each round."""
+
+    disk: Figures
+    memory: Figures
+    times_memory: float
+
+
+Results = dict[Load, Result]
 
 
 def main(program: str, arguments: Sequence[str]) -> int:
@@ -58,16 +70,19 @@ def main(program: str, arguments: Sequence[str]) -> int:
         program, formatter_class=argparse.RawDescriptionHelpFormatter, description="""\
 Measure a disk, and nbdkit's memory plugin in turn with it. THIS WRITES TO THE FIRST 64 MiB OF THE DISK; with
 --read-only, only reads are measured, and nothing is written. The load is fio's: random requests of 4 KiB, 64 KiB and
-1 MiB, 1 and 16 at a time on one connection. `× memory` is the disk's requests per second in proportion to the memory
-plugin's in the same run: that figure can be compared between machines, others cannot.""")
+1 MiB, 1 and 16 at a time on one connection, in three rounds whose medians are told. `× memory` is the disk's requests
+per second in proportion to the memory plugin's in the same round: that figure can be compared between machines, others
+cannot.""")
     parser.add_argument("script", metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
     parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="its parameters")
     parser.add_argument("--read-only", action="store_true", help="serve it with nbdkit's -r, and write nothing")
     parser.add_argument("--time", metavar="SECONDS", type=_seconds, default=1.0,
-                        help="how long each load lasts (default: %(default)g)")
+                        help="how long each load lasts in a round (default: %(default)g)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw them, as SVG")
     given = parser.parse_intermixed_args(arguments)
+    if given.plot:
+        _pyplot()  # what is missing for it is said before the work
     words = [*given.words, *(["-r"] if given.read_only else [])]
     try:
         results = measure(given.script, words, given.time)
@@ -75,15 +90,14 @@ plugin's in the same run: that figure can be compared between machines, others c
         raise CommandError(str(error)) from None
     if given.json:
         print(json.dumps({"script": given.script, "words": words, "seconds": given.time, "loads": [
-            {**asdict(load), "disk": asdict(disk), "memory": asdict(memory)}
-            for load, (disk, memory) in results.items()]}, indent=2))
+            {**asdict(load), **asdict(result)} for load, result in results.items()]}, indent=2))
     else:
         print(heading(f"{given.script} on one connection"))
         print_table(["", "requests/s", "MB/s", "p50 µs", "p99 µs", "× memory"], [
             [str(load), *(f"{n:,.0f}" for n in (
-                disk.requests_per_second, disk.bytes_per_second / 1e6, disk.p50_us, disk.p99_us)),
-             f"{disk.requests_per_second / memory.requests_per_second:.2f}"]
-            for load, (disk, memory) in results.items()])
+                result.disk.requests_per_second, result.disk.bytes_per_second / 1e6, result.disk.p50_us,
+                result.disk.p99_us)), f"{result.times_memory:.2f}"]
+            for load, result in results.items()])
     if given.plot:
         plot(results, Path(given.script).name, given.plot)
     return 0
@@ -113,10 +127,21 @@ def measure(script: str, words: Sequence[str], seconds: float) -> Results:
                 _fio(server, Load("write", max(load.size for load in loads), 4), span, "--rw=write")
             results = {}
             for number, load in enumerate(loads):
-                progress(str(load), number / len(loads))
-                rw = f"--rw=rand{load.operation}", "--time_based", f"--runtime={seconds}"
-                results[load] = (_fio(disk, load, span, *rw), _fio(memory, load, span, *rw))
+                rounds = []
+                for part in range(ROUNDS):
+                    progress(str(load), (number + part / ROUNDS) / len(loads))
+                    rw = f"--rw=rand{load.operation}", "--time_based", f"--runtime={seconds}"
+                    rounds.append((_fio(disk, load, span, *rw), _fio(memory, load, span, *rw)))
+                results[load] = result_of(rounds)
     return results
+
+
+def result_of(rounds: Sequence[tuple[Figures, Figures]]) -> Result:
+    """The medians of what the disk and the memory plugin have come to in each round."""
+    disk, memory = (Figures(*(median(values) for values in zip(*(vars(figures).values() for figures in side))))
+                    for side in zip(*rounds))
+    ratios = (ours.requests_per_second / theirs.requests_per_second for ours, theirs in rounds)
+    return Result(disk, memory, median(ratios))
 
 
 @contextmanager
@@ -143,7 +168,8 @@ def _fio(server: Server, load: Load, span: int, *options: str) -> Figures:
             raise CommandError("there is no fio, which makes the load; Debian's package is called fio") from None
         text = output.read_text() if output.exists() else ""
         if done.returncode != 0 or "{" not in text:
-            raise CommandError(f"fio has failed:\n{done.stderr}{done.stdout}{text}\nnbdkit's log:\n{server.log()}")
+            said = f"{done.stderr}{done.stdout}{text}"
+            raise CommandError(f"fio has failed:\n{said}\nnbdkit's log:\n{server.log()}")
     job = json.loads(text[text.index("{"):])["jobs"][0][load.operation]
     times = job["lat_ns"].get("percentile", {})
     p50, p99 = (times.get(key, 0) / 1000 for key in PERCENTILES)
@@ -152,15 +178,13 @@ def _fio(server: Server, load: Load, span: int, *options: str) -> Figures:
 
 def plot(results: Results, name: str, file: Path) -> None:
     """Requests per second of both, a pair of bars for each load."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(9, 0.45 * len(results) + 1.2))
-    for number, who in enumerate((name, "nbdkit's memory plugin")):
+    for number, (who, figures) in enumerate({
+            name: [result.disk for result in results.values()],
+            "nbdkit's memory plugin": [result.memory for result in results.values()]}.items()):
         rows = [row + 0.4 * number for row in range(len(results))]
-        axes.barh(rows, [pair[number].requests_per_second for pair in results.values()], 0.4, label=who)
+        axes.barh(rows, [each.requests_per_second for each in figures], 0.4, label=who)
     axes.set_yticks([row + 0.2 for row in range(len(results))], [str(load) for load in results])
     axes.invert_yaxis()
     axes.set_xscale("log")
@@ -169,6 +193,17 @@ def plot(results: Results, name: str, file: Path) -> None:
     figure.tight_layout()
     figure.savefig(file)
     pyplot.close(figure)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise CommandError("--plot needs matplotlib: Debian's package is python3-matplotlib") from None
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def _short(size: int) -> str:
