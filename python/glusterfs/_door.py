@@ -5,6 +5,7 @@ Everything wrong with the script is raised as one ScriptError whose text is for 
 """
 
 import gc
+import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -149,7 +150,8 @@ def reconfigure(translator: Translator, options: dict[str, str]) -> None:
 
 
 def stop(translator: Translator) -> None:
-    """The translator's last call."""
+    """The translator's last call. Graphs come and go in one process: its module goes with it."""
+    sys.modules.pop(type(translator).__module__, None)
     translator.fini()
 
 

@@ -115,29 +115,13 @@ struct Instance {
 // come back here.
 class [[nodiscard]] Away {
  public:
-  explicit Away(const Instance& instance) noexcept
-      : thread_{Thread::current()}, before_{thread_.state}, depth_{thread_.depth}, call_{thread_.call} {
-    thread_.depth = 0;
-    thread_.call = nullptr;
-    // Also in a thread of the script's own: its state is the one to come back with.
-    thread_.state = PyEval_SaveThread();
-    this_ = graph_set_this(instance.xl);
-  }
-  ~Away() {
-    graph_set_this(this_);
-    PyEval_RestoreThread(thread_.state);
-    thread_.state = before_;
-    thread_.depth = depth_;
-    thread_.call = call_;
-  }
+  explicit Away(const Instance& instance) noexcept : this_{graph_set_this(instance.xl)} {}
+  ~Away() { graph_set_this(this_); }
   Away(const Away&) = delete;
   Away& operator=(const Away&) = delete;
 
  private:
-  Thread& thread_;
-  PyThreadState* before_;
-  unsigned depth_;
-  Call* call_;
+  Detach detach_;
   xlator_t* this_;
 };
 

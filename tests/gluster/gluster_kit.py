@@ -130,7 +130,10 @@ class Brick:
             volume("posix", "storage/posix", directory=self.data) + volumes
             + volume("server", "protocol/server", "top", transport_type="unix", **{
                 "transport.address-family": "unix", "transport.socket.listen-path": self.socket,
-                "auth.addr.top.allow": "*", "rpc-auth-allow-insecure": "on"}))
+                "auth.addr.top.allow": "*", "rpc-auth-allow-insecure": "on",
+                # A server that has another below it waits in one for each client's first lookup, whose answer comes
+                # by another; and one more waits where a client has gone meanwhile.
+                "event-threads": 4}))
         (folder / "client.vol").write_text(client_volume("client", self.socket))
         self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
         self.environment |= environment or {}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Where scripts run: a script that waits keeps no thread of GlusterFS's, and answers that come later reach it.
 
-The translator is over protocol/client here, in a process of its own between the client and the brick, whose answers an
-event thread brings: one, so that a script that kept it would wait for ever.
+The translator is over protocol/client here, in a process of its own between the client and the brick, whose answers
+GlusterFS's event threads bring: there are four.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def test_which_thread(bricks: Bricks, tmp_path: Path) -> None:
 
 
 def test_many_wait_at_once(bricks: Bricks, tmp_path: Path) -> None:
-    """Fifty requests wait in the script for each other: the last one lets all go."""
+    """Fifty requests wait in the script for each other, many more than there are event threads: the last lets all go."""
     script = gluster_kit.script_file(tmp_path, """
         import threading
         from glusterfs import Translator
