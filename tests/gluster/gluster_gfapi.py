@@ -2,6 +2,7 @@
 """A client of GlusterFS in a process of its own: libgfapi by ctypes, told what to do by pickles on its standard input.
 
     gluster_gfapi.py VOLFILE LOG
+    gluster_gfapi.py HOST:VOLUME LOG
 
 It is a process of its own since libgfapi keeps threads, and takes ten seconds to end: this one is killed.
 """
@@ -102,9 +103,14 @@ class Volume:
         self._pwrite = old("glfs_pwrite", c_ssize_t, c_void_p, c_char_p, c_size_t, Offset, c_int)
         self._fsync = old("glfs_fsync", c_int, c_void_p)
         self._ftruncate = old("glfs_ftruncate", c_int, c_void_p, Offset)
-        self.fs = self.lib.glfs_new(b"test")
+        host, colon, volume = volfile.partition(":")
+        self.fs = self.lib.glfs_new((volume or "test").encode())
         self.lib.glfs_set_logging(self.fs, log.encode(), 4)
-        if self.lib.glfs_set_volfile(self.fs, volfile.encode()) or self.lib.glfs_init(self.fs):
+        if colon:
+            failed = self.lib.glfs_set_volfile_server(self.fs, b"tcp", host.encode(), 24007)
+        else:
+            failed = self.lib.glfs_set_volfile(self.fs, volfile.encode())
+        if failed or self.lib.glfs_init(self.fs):
             raise OSError(ctypes.get_errno(), "cannot reach the volume")
 
     @staticmethod

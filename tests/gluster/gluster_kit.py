@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,16 @@ def volume(name: str, kind: str, below: str = "", **options: object) -> str:
 
 
 class Client:
-    """gluster_gfapi.Volume, in a process of its own."""
+    """gluster_gfapi.Volume, in a process of its own.
 
-    def __init__(self, volfile: Path, log: Path) -> None:
+    volfile: a volume file, or HOST:VOLUME where a glusterd has it.
+    inside: a command that runs another, elsewhere.
+    """
+
+    def __init__(self, volfile: Path, log: Path, inside: Sequence[str] = ()) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
         self.process = subprocess.Popen(
-            ["/usr/bin/python3", str(Path(__file__).with_name("gluster_gfapi.py")), str(volfile), str(log)],
+            [*inside, "/usr/bin/python3", str(Path(__file__).with_name("gluster_gfapi.py")), str(volfile), str(log)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         if error := self._answer():
             self.close()
