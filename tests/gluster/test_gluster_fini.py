@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A graph that ends while its process goes on, as a client's does: the script's fini, and what it has kept."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import gluster_kit
+
+Bricks = Callable[..., gluster_kit.Brick]
+
+# It keeps whatever it can get.
+SCRIPT = """
+    import gc, threading
+    from glusterfs import Translator
+
+    kept = []
+    print("loaded", flush=True)
+
+    class xlator(Translator):
+        def writev(self, next, fd, data, offset, flags, xdata):
+            fd.inode.ctx = fd.ctx = self
+            kept.extend([fd, fd.inode, data, memoryview(data), next, next.frame, xdata])
+            return next.writev(fd, data, offset, flags, xdata)
+
+        def readv_fop(self, frame, this, fd, size, offset, flags, xdata):
+            kept.append(frame)
+            self.wind_readv(frame, None, fd, size, offset, flags, xdata)
+
+        def readv_cbk(self, frame, cookie, this, op_ret, op_errno, data, buf, xdata):
+            kept.extend([data, memoryview(data)])
+            self.unwind_readv(frame, cookie, this, op_ret, op_errno, data, buf, xdata)
+
+        def fini(self):
+            views = [item for item in kept if type(item) is memoryview]
+            print("fini", [bytes(view) for view in views], flush=True)
+            threading.Timer(0.1, self.after, [views]).start()
+
+        def after(self, views):
+            for view in views:
+                try:
+                    bytes(view)
+                    print("it is still there", flush=True)
+                except ValueError as error:
+                    print("after:", error, flush=True)
+            try:
+                self.wind_flush(kept[5], None, kept[0], None)
+            except Exception as error:
+                print("after:", type(error).__name__, error, flush=True)
+"""
+
+
+def test_graphs_come_and_go(bricks: Bricks, tmp_path: Path) -> None:
+    brick = bricks(gluster_kit.volume("top", "features/locks", "posix"))
+    script = gluster_kit.script_file(tmp_path, SCRIPT)
+    volfile = tmp_path / "client.vol"
+    volfile.write_text(gluster_kit.client_volume("below", brick.socket) + gluster_kit.xlator("python", script, "below"))
+    program = tmp_path / "rounds"
+    source = Path(__file__).with_name("gluster_rounds.c")
+    subprocess.run(["cc", "-D_FILE_OFFSET_BITS=64", "-o", program, source, "-lgfapi"], check=True)
+    log = tmp_path / "log"
+    done = subprocess.run([program, volfile, log, "2"], text=True, capture_output=True, timeout=gluster_kit.PATIENCE,
+                          env=brick.environment)
+    assert done.returncode == 0, done.stdout + done.stderr + log.read_text()
+    said = done.stdout + done.stderr
+    assert re.findall(r"(?m)^round (\d)$", done.stdout) == ["0", "1"]
+    # Each graph has a module of its own.
+    assert said.count("loaded\n") == 2
+    assert said.count("fini [b'hello', b'hello']\n") == 2
+    # The second time, the process may end before the timer does.
+    assert said.count("after: operation forbidden on released memoryview object\n") >= 2
+    assert said.count("after: Expired this translator is not, or no longer, in a graph\n") >= 1
+    assert "still there" not in said
+    assert "Traceback" not in log.read_text()
