@@ -13,6 +13,8 @@ import ctypes
 import os
 import pickle
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, byref, c_char_p, c_int, c_long, c_size_t, c_ssize_t, c_uint, c_void_p
 from typing import Any
 
@@ -200,8 +202,6 @@ class Volume:
 
     def many(self, name: str, count: int, *arguments: Any) -> float:
         """Call a method so many times, and tell how many seconds it took."""
-        import time
-
         method = getattr(self, name)
         start = time.monotonic()
         for _ in range(count):
@@ -211,10 +211,16 @@ class Volume:
                 pass
         return time.monotonic() - start
 
+    def many_at_once(self, name: str, threads: int, count: int, *arguments: Any) -> float:
+        """The same in so many threads, so many times in each."""
+        start = time.monotonic()
+        with ThreadPoolExecutor(threads) as pool:
+            for future in [pool.submit(self.many, name, count, *arguments) for _ in range(threads)]:
+                future.result()
+        return time.monotonic() - start
+
     def at_once(self, calls: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
         """These calls, each in a thread of its own: results, or the exceptions."""
-        from concurrent.futures import ThreadPoolExecutor
-
         with ThreadPoolExecutor(len(calls)) as pool:
             futures = [pool.submit(getattr(self, name), *arguments) for name, arguments in calls]
             return [future.exception() or future.result() for future in futures]

@@ -117,11 +117,12 @@ class Client:
 class Brick:
     """A brick that serves a folder through translators, from a volume file; and its clients.
 
-    volumes: what the volume file has between `posix` and the server; the last one is called `top`.
+    volumes: what the volume file has between `posix` and the server.
+    top: the name of the last one.
     """
 
     def __init__(self, folder: Path, volumes: str, *, environment: dict[str, str] | None = None,
-                 wait: bool = True) -> None:
+                 wait: bool = True, top: str = "top") -> None:
         self.folder = folder
         self.data = folder / "data"
         self.data.mkdir(parents=True)
@@ -132,13 +133,13 @@ class Brick:
         self.socket = Path("/tmp") / f"gluster-{os.getpid()}-{id(self):x}.sock"
         self.volfile.write_text(
             volume("posix", "storage/posix", directory=self.data) + volumes
-            + volume("server", "protocol/server", "top", transport_type="unix", **{
+            + volume("server", "protocol/server", top, transport_type="unix", **{
                 "transport.address-family": "unix", "transport.socket.listen-path": self.socket,
-                "auth.addr.top.allow": "*", "rpc-auth-allow-insecure": "on",
+                f"auth.addr.{top}.allow": "*", "rpc-auth-allow-insecure": "on",
                 # A server that has another below it waits in one for each client's first lookup, whose answer comes
                 # by another; and one more waits where a client has gone meanwhile.
                 "event-threads": 4}))
-        (folder / "client.vol").write_text(client_volume("client", self.socket))
+        (folder / "client.vol").write_text(client_volume("client", self.socket, top))
         self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
         self.environment |= environment or {}
         self.clients: list[Client] = []
