@@ -72,11 +72,13 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_CURRENT_BINARY_DIR})
 
-# debian_package(NAME ARCHITECTURE-INDEPENDENT? DESCRIPTION FIELD VALUE …)
+# debian_package(NAME SUMMARY FIELD VALUE …): its scripts, if it has any, are in a folder of that name.
 function(debian_package component summary)
   string(TOUPPER ${component} id)
   set(CPACK_DEBIAN_${id}_PACKAGE_NAME ${component} PARENT_SCOPE)
   set(CPACK_COMPONENT_${id}_DESCRIPTION ${summary} PARENT_SCOPE)
+  file(GLOB scripts ${CMAKE_CURRENT_SOURCE_DIR}/packaging/debian/${component}/*)
+  set(CPACK_DEBIAN_${id}_PACKAGE_CONTROL_EXTRA ${scripts} PARENT_SCOPE)
   set(fields ${ARGN})
   while(fields)
     list(POP_FRONT fields field value)
@@ -86,15 +88,13 @@ endfunction()
 
 execute_process(COMMAND dpkg-query --show --showformat=\${Version} nbdkit
   OUTPUT_VARIABLE nbdkit_debian_version ERROR_QUIET)
-set(scripts ${CMAKE_CURRENT_SOURCE_DIR}/packaging/debian)
 debian_package(nbdkit-python "disks for nbdkit in Python"
   PACKAGE_DEPENDS "nbdkit, python3:any"
   PACKAGE_RECOMMENDS "python3-libnbd, python3-rich"
   PACKAGE_CONFLICTS nbdkit-plugin-python
   PACKAGE_PROVIDES nbdkit-plugin-python
   PACKAGE_REPLACES nbdkit-plugin-python
-  PACKAGE_SHLIBDEPS ON
-  PACKAGE_CONTROL_EXTRA "${scripts}/nbdkit-python/postinst\;${scripts}/nbdkit-python/prerm")
+  PACKAGE_SHLIBDEPS ON)
 debian_package(nbdkit-python-filter "translators for nbdkit in Python"
   PACKAGE_DEPENDS "nbdkit-python (= ${PROJECT_VERSION}), nbdkit (= ${nbdkit_debian_version})"
   PACKAGE_SHLIBDEPS ON)
