@@ -9,22 +9,18 @@
 namespace nbdkit_python::filter {
 namespace {
 
-// nbdkit's next, with what it wants to be called with.
-template <typename Function>
-struct Target {
-  Function* next;
-  nbdkit_backend* backend;
-};
-
 // The first translator from this one on that has the callback; their number where none has.
 std::size_t first_with(std::size_t callback, std::size_t translator) noexcept {
   while (translator < translators.size() && !translators[translator].has(callback)) ++translator;
   return translator;
 }
 
-int preconnect(std::size_t from, const Target<nbdkit_next_preconnect>& target, bool readonly) noexcept {
+// target(readonly, …) is nbdkit's next in these.
+
+template <typename Target>
+int preconnect(std::size_t from, const Target& target, bool readonly) noexcept {
   const std::size_t i = first_with(id::preconnect, from);
-  if (i == translators.size()) return target.next(target.backend, readonly ? 1 : 0);
+  if (i == translators.size()) return target(readonly);
   bool passed = false;
   int done = -1;
   {
@@ -48,10 +44,10 @@ int preconnect(std::size_t from, const Target<nbdkit_next_preconnect>& target, b
   return passed ? done : preconnect(i + 1, target, readonly);
 }
 
-int list_exports(std::size_t from, const Target<nbdkit_next_list_exports>& target, bool readonly, bool is_tls,
-                 nbdkit_exports* exports) noexcept {
+template <typename Target>
+int list_exports(std::size_t from, const Target& target, bool readonly, bool is_tls, nbdkit_exports* exports) noexcept {
   const std::size_t i = first_with(id::list_exports, from);
-  if (i == translators.size()) return target.next(target.backend, readonly ? 1 : 0, exports);
+  if (i == translators.size()) return target(readonly, exports);
   const Turn turn;
   Call call{*translators[i].script, id::list_exports};
   PassingBy passing{"list_exports", [&](Arguments& arguments) -> Ref {
@@ -74,10 +70,10 @@ int list_exports(std::size_t from, const Target<nbdkit_next_list_exports>& targe
   return -1;
 }
 
-const char* default_export(std::size_t from, const Target<nbdkit_next_default_export>& target, bool readonly,
-                           bool is_tls) noexcept {
+template <typename Target>
+const char* default_export(std::size_t from, const Target& target, bool readonly, bool is_tls) noexcept {
   const std::size_t i = first_with(id::default_export, from);
-  if (i == translators.size()) return target.next(target.backend, readonly ? 1 : 0);
+  if (i == translators.size()) return target(readonly);
   const Turn turn;
   Call call{*translators[i].script, id::default_export};
   PassingBy passing{"default_export", [&](Arguments& arguments) -> Ref {
@@ -105,17 +101,20 @@ int preconnect(nbdkit_next_preconnect* next, nbdkit_backend* backend, int readon
   // nbdkit does not wait for a client that connects just when it is told to end, and this thread would run in what is
   // being freed.
   if (ending) threads::stay();
-  return preconnect(0, Target<nbdkit_next_preconnect>{next, backend}, readonly != 0);
+  return preconnect(
+      0, [=](bool r) { return next(backend, r ? 1 : 0); }, readonly != 0);
 }
 
 int list_exports(nbdkit_next_list_exports* next, nbdkit_backend* backend, int readonly, int is_tls,
                  nbdkit_exports* exports) noexcept {
-  return list_exports(0, Target<nbdkit_next_list_exports>{next, backend}, readonly != 0, is_tls != 0, exports);
+  const auto target = [=](bool r, nbdkit_exports* list) { return next(backend, r ? 1 : 0, list); };
+  return list_exports(0, target, readonly != 0, is_tls != 0, exports);
 }
 
 const char* default_export(nbdkit_next_default_export* next, nbdkit_backend* backend, int readonly,
                            int is_tls) noexcept {
-  return default_export(0, Target<nbdkit_next_default_export>{next, backend}, readonly != 0, is_tls != 0);
+  return default_export(
+      0, [=](bool r) { return next(backend, r ? 1 : 0); }, readonly != 0, is_tls != 0);
 }
 
 }  // namespace nbdkit_python::filter
