@@ -96,7 +96,7 @@ def _method(translator: Translator, name: str, parameters: tuple[str, ...]) -> M
     fault = _script.fault(method, name, False, ", ".join(parameters))
     if fault:
         raise ScriptError(f"{name}: {fault}")
-    return method  # type: ignore[no-any-return]
+    return method
 
 
 def _options(cls: type[Translator], given: Mapping[str, str]) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def release() -> None:
     gc.collect()
     for item in gc.get_objects():
         try:
-            if type(item) is memoryview and type(item.obj) is Data:
+            if type(item) is memoryview and isinstance(item.obj, Data):
                 item.release()
         except (BufferError, ValueError):  # something else has its address, or it has been released
             pass

@@ -289,7 +289,8 @@ bool Outgoing::fill_one(const std::string& where, std::span<const Field> fields,
       value.iatt = const_cast<struct iatt*>(copy(object));
       // The layers above find the inode by it.
       constexpr std::uint8_t none[gfid_size] = {};
-      return !needed || std::memcmp(value.iatt->ia_gfid, none, gfid_size) != 0 || wrong(where, "an Iatt with a gfid", object);
+      return !needed || std::memcmp(value.iatt->ia_gfid, none, gfid_size) != 0 ||
+             wrong(where, "an Iatt with a gfid", object);
     }
     case kind_iatt:
       return wrong(where, "an Iatt or None", object);

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,9 @@ def translator() -> Path:
 
 def missing() -> str | None:
     """Why these tests cannot run here, or None."""
-    if shutil.which("glusterfsd") is None:
-        return "there is no glusterfsd: install glusterfs-server"
-    if not translator().exists():
-        return f"{translator()} is not built: install libglusterfs-dev and liburcu-dev, then build"
+    if shutil.which("glusterfsd") is None or not Path("/usr/include/glusterfs/xlator.h").exists():
+        return "GlusterFS is not installed: glusterfs-server, and libglusterfs-dev with which python.so is built"
+    # With all that there, a python.so that is not there is a fault.
     return None
 
 
@@ -53,9 +52,9 @@ def xlator(name: str, script: str | Path, below: str | Iterable[str], **options:
             f"  subvolumes {children}\nend-volume\n")
 
 
-def volume(name: str, kind: str, below: str = "", **options: object) -> str:
-    """A volume of one of GlusterFS's own types."""
-    lines = "".join(f"  option {key.replace('_', '-')} {value}\n" for key, value in options.items())
+def volume(name: str, kind: str, below: str = "", more: Mapping[str, object] = {}, **options: object) -> str:
+    """A volume of one of GlusterFS's own types. more: options whose names are not Python's."""
+    lines = "".join(f"  option {key.replace('_', '-')} {value}\n" for key, value in {**more, **options}.items())
     children = f"  subvolumes {below}\n" if below else ""
     return f"volume {name}\n  type {kind}\n{lines}{children}end-volume\n"
 
@@ -133,8 +132,8 @@ class Brick:
         self.socket = Path("/tmp") / f"gluster-{os.getpid()}-{id(self):x}.sock"
         self.volfile.write_text(
             volume("posix", "storage/posix", directory=self.data) + volumes
-            + volume("server", "protocol/server", top, transport_type="unix", **{
-                "transport.address-family": "unix", "transport.socket.listen-path": self.socket,
+            + volume("server", "protocol/server", top, {
+                "transport-type": "unix", "transport.address-family": "unix", "transport.socket.listen-path": self.socket,
                 f"auth.addr.{top}.allow": "*", "rpc-auth-allow-insecure": "on",
                 # A server that has another below it waits in one for each client's first lookup, whose answer comes
                 # by another; and one more waits where a client has gone meanwhile.
@@ -198,7 +197,7 @@ class Brick:
 
 def client_volume(name: str, socket: Path, subvolume: str = "top") -> str:
     """The client's side of a brick."""
-    return volume(name, "protocol/client", **{
+    return volume(name, "protocol/client", more={
         "transport-type": "unix", "transport.address-family": "unix", "transport.socket.connect-path": socket,
         "remote-host": "localhost", "remote-subvolume": subvolume})
 

@@ -26,7 +26,7 @@ def replicated(folder: Path, *bricks: gluster_kit.Brick) -> Path:
     names = [f"client{number}" for number in range(len(bricks))]
     clients = "".join(gluster_kit.client_volume(name, brick.socket) for name, brick in zip(names, bricks))
     path = folder / "replicated.vol"
-    path.write_text(clients + gluster_kit.volume("all", "cluster/replicate", " ".join(names), **{
+    path.write_text(clients + gluster_kit.volume("all", "cluster/replicate", " ".join(names), {
         "afr-pending-xattr": ",".join(names), "quorum-type": "auto"}))
     return path
 

@@ -146,17 +146,32 @@ def test_what_translators_ask_for(bricks: Bricks, tmp_path: Path, way: str) -> N
 
 
 def test_all_are_in_the_table(serve: Bricks) -> None:
-    """What GlusterFS knows, by its own header, is what a script knows: but for two that are no file operations."""
+    """What GlusterFS knows, by its own header, is what a script knows: but for two that are no file operations.
+
+    The types for mypy, and the answers' names, are those of the table.
+    """
     header = Path("/usr/include/glusterfs/xlator.h").read_text()
     known = set(re.findall(r"^\s+fop_(\w+)_t \w+;$", header, re.MULTILINE))
     known = {name for name in known if not name.endswith("_cbk")} - {"getspec", "compound"}
     brick = serve("""
-        from glusterfs import FOPS, Next, Translator, answer
-        assert all(hasattr(Next, name) for name in FOPS)
-        assert all(hasattr(answer, name) for name in FOPS)
-        print("fops", *FOPS, flush=True)
+        from glusterfs import FOPS, Translator, answer
+        print("answers", {name: getattr(answer, name)._fields for name in FOPS})
+        print("fops", dict(FOPS), flush=True)
 
         class xlator(Translator):
             pass
     """)
-    assert set(brick.wait_for_log(r"(?m)^fops .*$").split()[1:]) == known
+    fops = ast.literal_eval(brick.wait_for_log(r"(?m)^fops .*$").removeprefix("fops "))
+    answers = ast.literal_eval(brick.wait_for_log(r"(?m)^answers .*$").removeprefix("answers "))
+    assert set(fops) == known
+    assert answers == {name: (*fields, "ret") for name, (_, fields) in fops.items()}
+    stub = ast.parse((gluster_kit.ROOT / "python" / "_glusterfs.pyi").read_text())
+    typed = {node.name: {method.name: tuple(argument.arg for argument in method.args.posonlyargs[1:])
+                         for method in node.body if isinstance(method, ast.FunctionDef) and method.args.posonlyargs}
+             for node in stub.body if isinstance(node, ast.ClassDef)}
+    del typed["Next"]["to"]
+    assert typed["Next"] == {name: arguments for name, (arguments, _) in fops.items()}
+    fixed = {"wind": ("frame", "child"), "unwind": ("frame", "cookie", "this", "op_ret", "op_errno")}
+    assert typed["Translator"] == {
+        f"{way}_{name}": (*fixed[way], *fields)
+        for name, row in fops.items() for way, fields in zip(("wind", "unwind"), row)}
