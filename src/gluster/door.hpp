@@ -96,7 +96,7 @@ struct Handlers {
 
 struct Instance {
   struct Free {
-    void operator()(void* memory) const noexcept { std::free(memory); }
+    void operator()(void* memory) const noexcept { std::free(memory); }  // NOLINT(cppcoreguidelines-no-malloc)
   };
 
   xlator_t* xl;
@@ -229,7 +229,6 @@ class Outgoing {
  private:
   bool fill_one(const std::string& where, std::span<const Field> fields, std::size_t i, PyObject* object,
                 bool needed) noexcept;
-  bool number(const std::string& where, Kind kind, PyObject* object, Value* value) noexcept;
   bool dict(const std::string& where, PyObject* object, Value* value) noexcept;
   bool data(const std::string& where, std::span<const Field> fields, PyObject* object, Value* value) noexcept;
   bool entries(const std::string& where, PyObject* object, Value* value) noexcept;

@@ -83,6 +83,45 @@ Ref object_for(Frame* frame, std::span<const Field> fields, std::size_t i, Value
   }
 }
 
+// A number in the range of its kind.
+bool number(const std::string& where, Kind kind, PyObject* object, Value* value) noexcept {
+  std::int64_t low = 0, high = INT64_MAX;
+  switch (kind) {
+    case kind_i32:
+      low = INT32_MIN;
+      high = INT32_MAX;
+      break;
+    case kind_u32:
+    case kind_mode:
+      high = UINT32_MAX;
+      break;
+    case kind_off:
+    case kind_off64:
+      low = INT64_MIN;
+      break;
+    case kind_entrylk_cmd:
+    case kind_entrylk_type:
+    case kind_xattrop:
+    case kind_seek:
+      high = INT8_MAX;
+      break;
+    default:
+      break;
+  }
+  if (PyLong_Check(object)) {
+    int overflow = 0;
+    value->number = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (kind == kind_dev && overflow == 1) {
+      value->number = static_cast<std::int64_t>(PyLong_AsUnsignedLongLong(object));
+      if (PyErr_Occurred() == nullptr) return true;
+      PyErr_Clear();
+    }
+    if (overflow == 0 && value->number >= low && value->number <= high) return true;
+  }
+  const std::string range = "an int from " + std::to_string(low) + " to " + std::to_string(high);
+  return wrong(where, range.c_str(), object);
+}
+
 }  // namespace
 
 int visible(std::span<const Field> fields) noexcept {
@@ -130,44 +169,6 @@ bool Outgoing::fill(const char* what, std::span<const Field> fields, PyObject* c
     if (!fill_one(std::string{what} + ": " + fields[i].name, fields, i, *objects++, needed)) return false;
   }
   return true;
-}
-
-bool Outgoing::number(const std::string& where, Kind kind, PyObject* object, Value* value) noexcept {
-  std::int64_t low = 0, high = INT64_MAX;
-  switch (kind) {
-    case kind_i32:
-      low = INT32_MIN;
-      high = INT32_MAX;
-      break;
-    case kind_u32:
-    case kind_mode:
-      high = UINT32_MAX;
-      break;
-    case kind_off:
-    case kind_off64:
-      low = INT64_MIN;
-      break;
-    case kind_entrylk_cmd:
-    case kind_entrylk_type:
-    case kind_xattrop:
-    case kind_seek:
-      high = INT8_MAX;
-      break;
-    default:
-      break;
-  }
-  if (PyLong_Check(object)) {
-    int overflow = 0;
-    value->number = PyLong_AsLongLongAndOverflow(object, &overflow);
-    if (kind == kind_dev && overflow == 1) {
-      value->number = static_cast<std::int64_t>(PyLong_AsUnsignedLongLong(object));
-      if (PyErr_Occurred() == nullptr) return true;
-      PyErr_Clear();
-    }
-    if (overflow == 0 && value->number >= low && value->number <= high) return true;
-  }
-  const std::string range = "an int from " + std::to_string(low) + " to " + std::to_string(high);
-  return wrong(where, range.c_str(), object);
 }
 
 bool Outgoing::dict(const std::string& where, PyObject* object, Value* value) noexcept {

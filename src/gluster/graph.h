@@ -5,6 +5,8 @@
 // of their arguments. All of them come and go as arrays of Value.
 #pragma once
 
+// It is C's as well, and has GlusterFS's names.
+// NOLINTBEGIN(modernize-*,bugprone-reserved-identifier,clang-analyzer-optin.performance.Padding)
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -227,3 +229,4 @@ void graph_set_flock(struct gf_flock* flock, const FlockFacts* facts) NOEXCEPT;
 #ifdef __cplusplus
 }
 #endif
+// NOLINTEND(modernize-*,bugprone-reserved-identifier,clang-analyzer-optin.performance.Padding)
