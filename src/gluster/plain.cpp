@@ -316,7 +316,7 @@ bool make_plain_types() noexcept {
   types.statvfs =
       make("glusterfs.Statvfs", "Statvfs(**fields)\n\nWhat is known of a file system, as statvfs(3) has it.",
            sizeof(Statvfs), statvfs_fields);
-  return types.iatt && types.flock && types.lease && types.statvfs;
+  return types.iatt != nullptr && types.flock != nullptr && types.lease != nullptr && types.statvfs != nullptr;
 }
 
 Ref make_iatt(const struct iatt& iatt) noexcept { return make_plain(types.iatt, iatt); }

@@ -730,7 +730,7 @@ bool make_request_types() noexcept {
                       {Py_tp_repr, reinterpret_cast<void*>(child_text)}});
   types.translator =
       make("glusterfs._Translator", sizeof(Translator), Py_TPFLAGS_BASETYPE, {{Py_tp_methods, translator_methods}});
-  return types.frame && types.next && types.child && types.translator;
+  return types.frame != nullptr && types.next != nullptr && types.child != nullptr && types.translator != nullptr;
 }
 
 Instance* instance_of(PyObject* translator) noexcept {

@@ -473,7 +473,8 @@ bool make_view_types() noexcept {
   types.dirent = make("glusterfs.Dirent", "Dirent(name, ino=0, offset=0, type=0, stat=None)\n\nAn entry of a folder.",
                       {{Py_tp_getset, dirent_getters}, {Py_tp_new, slot(dirent_new)}}, Py_TPFLAGS_DEFAULT);
   types.locks = make("glusterfs.Locks", "Locks on their way from one brick to another.", {});
-  return types.loc && types.fd && types.inode && types.dict && types.data && types.dirent && types.locks;
+  return types.loc != nullptr && types.fd != nullptr && types.inode != nullptr && types.dict != nullptr &&
+         types.data != nullptr && types.dirent != nullptr && types.locks != nullptr;
 }
 
 Ref make_view(Frame* frame, Kind kind, const Value& value, const Value& count, const Value& iobref) noexcept {
