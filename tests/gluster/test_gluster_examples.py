@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -169,3 +170,41 @@ def test_checksum_of_what_changes_otherwise(serve: Bricks) -> None:
     assert client.read("/file") == bytes(expected) + b"end"
     client.path("truncate", "/file", 3)
     assert client.read("/file") == b"aaa"
+
+
+def test_checksum_against_a_model(serve: Bricks) -> None:
+    """Whatever a client does to a file, what it reads is what a file has; and no checksum is wrong."""
+    source = random.Random(9)
+    brick = serve(EXAMPLES / "checksum.py")
+    client = brick.client()
+    fd = client.creat("/file")
+    model = bytearray()
+
+    def place() -> int:
+        # About the blocks' borders, where mistakes would be, and about those of the attributes.
+        return max(0, source.choice([0, 4096, 8192, 1 << 20]) + source.randrange(-100, 5000))
+
+    for _ in range(400):
+        at, size = place(), source.choice([1, 10, 4096, source.randrange(1, 20_000)])
+        match source.choice(["write", "write", "read", "read", "truncate", "zero", "discard"]):
+            case "write":
+                data = source.randbytes(size)
+                model.extend(bytes(max(0, at - len(model))))
+                model[at:at + size] = data
+                assert client.pwrite(fd, data, at) == size
+            case "read":
+                assert client.pread(fd, size, at) == bytes(model[at:at + size])
+            case "truncate":
+                model[at:] = bytes(max(0, at - len(model)))
+                client.ftruncate(fd, at)
+            case "zero":
+                model.extend(bytes(max(0, at + size - len(model))))
+                model[at:at + size] = bytes(size)
+                client.of_fd("zerofill", fd, at, size)
+            case "discard" if at + size <= len(model):
+                model[at:at + size] = bytes(size)
+                client.of_fd("discard", fd, at, size)
+    for at in range(0, len(model), 100_000):
+        assert client.pread(fd, 100_000, at) == bytes(model[at:at + 100_000])
+    assert (brick.data / "file").read_bytes() == bytes(model)
+    assert "Traceback" not in brick.log()
