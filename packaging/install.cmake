@@ -24,6 +24,12 @@ function(install_door target folder component)
 endfunction()
 install_door(nbdkit-python-plugin ${nbdkit_plugindir} nbdkit-python)
 install_door(nbdkit-python-filter ${nbdkit_filterdir} nbdkit-python-filter)
+if(TARGET gluster-python)
+  # Of the version whose translator it is.
+  execute_process(COMMAND glusterfs --print-xlatordir OUTPUT_VARIABLE xlators OUTPUT_STRIP_TRAILING_WHITESPACE)
+  cmake_path(RELATIVE_PATH xlators BASE_DIRECTORY ${nbdkit_prefix})
+  install_door(gluster-python ${xlators}/user nbdkit-python-gluster)
+endif()
 file(RELATIVE_PATH package /${nbdkit_libdir}/nbdkit-python /${NBDKIT_PYTHON_SITE}/nbdkit)
 file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/installed)
 file(CREATE_LINK ${package} ${CMAKE_CURRENT_BINARY_DIR}/installed/nbdkit SYMBOLIC)
@@ -36,6 +42,9 @@ function(install_package name component)
     PATTERN __pycache__ EXCLUDE)
 endfunction()
 install_package(nbdkit nbdkit-python)
+if(TARGET gluster-python)
+  install_package(glusterfs nbdkit-python-gluster)
+endif()
 install_package(aqmp python3-aqmp)
 install_package(xenstore python3-xenstore)
 
@@ -58,6 +67,9 @@ install(FILES packaging/completion.bash DESTINATION share/bash-completion/comple
 foreach(component IN ITEMS nbdkit-python nbdkit-python-filter python3-aqmp python3-xenstore)
   install(FILES LICENSE DESTINATION share/doc/${component} RENAME copyright COMPONENT ${component})
 endforeach()
+if(TARGET gluster-python)
+  install(FILES LICENSE DESTINATION share/doc/nbdkit-python-gluster RENAME copyright COMPONENT nbdkit-python-gluster)
+endif()
 install(FILES README.md CHANGELOG.md DESTINATION share/doc/nbdkit-python COMPONENT nbdkit-python)
 install(DIRECTORY docs examples DESTINATION share/doc/nbdkit-python COMPONENT nbdkit-python
   PATTERN __pycache__ EXCLUDE)
@@ -97,6 +109,9 @@ debian_package(nbdkit-python "disks for nbdkit in Python"
   PACKAGE_SHLIBDEPS ON)
 debian_package(nbdkit-python-filter "translators for nbdkit in Python"
   PACKAGE_DEPENDS "nbdkit-python (= ${PROJECT_VERSION}), nbdkit (= ${nbdkit_debian_version})"
+  PACKAGE_SHLIBDEPS ON)
+debian_package(nbdkit-python-gluster "translators for GlusterFS in Python"
+  PACKAGE_DEPENDS "nbdkit-python (= ${PROJECT_VERSION}), glusterfs-common, python3:any"
   PACKAGE_SHLIBDEPS ON)
 debian_package(python3-aqmp "asynchronous client of QEMU's monitor"
   PACKAGE_DEPENDS python3:any PACKAGE_ARCHITECTURE all)
