@@ -37,9 +37,10 @@ def sections(page: Path, level: str) -> dict[str, str]:
     return {title: text for hashes, title, text in zip(pieces[::3], pieces[1::3], pieces[2::3]) if hashes == level}
 
 
-# The scripts.
+# The scripts that are disks; those of translators are served by tests/filter.
 
-SCRIPTS = {f"{page.name} {number}": text for page in PAGES for number, text in enumerate(blocks(page, "python"), 1)}
+SCRIPTS = {f"{page.name} {number}": text for page in PAGES for number, text in enumerate(blocks(page, "python"), 1)
+           if page.name != "first-translator.md"}
 
 
 def defines(script: str) -> set[str]:
