@@ -64,38 +64,42 @@ PyObject* close(PyObject* self, PyObject*) noexcept {
 PyObject* enter(PyObject* self, PyObject*) noexcept { return Py_NewRef(self); }
 PyObject* leave(PyObject* self, PyObject*) noexcept { return close(self, nullptr); }
 
-// A type with these methods and those of a connection that is open.
-PyTypeObject* make_type(const char* name, const char* doc, const std::vector<PyMethodDef>& own) noexcept {
-  // For as long as the type.
-  auto& methods = *new std::vector<PyMethodDef>{own};
+// These methods, and those of a connection that is open.
+std::vector<PyMethodDef> with_operations(std::vector<PyMethodDef> methods) {
   methods.insert(methods.end(), operations.begin(), operations.end());
   methods.push_back({nullptr, nullptr, 0, nullptr});
+  return methods;
+}
+
+// The methods last as long as the type.
+PyTypeObject* make_type(const char* name, const char* doc, std::vector<PyMethodDef>& methods) noexcept {
   PyType_Slot slots[] = {{Py_tp_methods, methods.data()}, {Py_tp_doc, const_cast<char*>(doc)}, {0, nullptr}};
   PyType_Spec spec = {name, sizeof(Object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
   return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
 }
 
 PyTypeObject* next_type() noexcept {
+  static auto& methods = *new auto(with_operations({
+      {"config", function(pass_config), fast, nullptr},
+      {"background", function(pass_background), fast, nullptr},
+      {"preconnect", function(pass_preconnect), fast, nullptr},
+      {"list_exports", function(pass_list_exports), fast, nullptr},
+      {"default_export", function(pass_default_export), fast, nullptr},
+      {"open", function(pass_open), fast, nullptr},
+  }));
   static PyTypeObject* const type =
-      make_type("nbdkit.Next", "What is below a translator, good for one call of a callback.",
-                {
-                    {"config", function(pass_config), fast, nullptr},
-                    {"background", function(pass_background), fast, nullptr},
-                    {"preconnect", function(pass_preconnect), fast, nullptr},
-                    {"list_exports", function(pass_list_exports), fast, nullptr},
-                    {"default_export", function(pass_default_export), fast, nullptr},
-                    {"open", function(pass_open), fast, nullptr},
-                });
+      make_type("nbdkit.Next", "What is below a translator, good for one call of a callback.", methods);
   return type;
 }
 
 PyTypeObject* background_type() noexcept {
-  static PyTypeObject* const type = make_type("nbdkit.Background", "A translator's own connection to what is below.",
-                                              {
-                                                  {"close", close, METH_NOARGS, nullptr},
-                                                  {"__enter__", enter, METH_NOARGS, nullptr},
-                                                  {"__exit__", leave, METH_VARARGS, nullptr},
-                                              });
+  static auto& methods = *new auto(with_operations({
+      {"close", close, METH_NOARGS, nullptr},
+      {"__enter__", enter, METH_NOARGS, nullptr},
+      {"__exit__", leave, METH_VARARGS, nullptr},
+  }));
+  static PyTypeObject* const type =
+      make_type("nbdkit.Background", "A translator's own connection to what is below.", methods);
   return type;
 }
 

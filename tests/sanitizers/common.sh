@@ -36,7 +36,7 @@ sanitized() {
     mkdir "$SANITIZER_REPORTS"
     if [ $# -eq 0 ]; then
         sanitized_unit || status=1
-        set -- -n 2 tests/e2e
+        set -- -n 2 tests/e2e tests/filter
     fi
     PATH=$folder/bin:$PATH PYTHONPATH=tests/sanitizers pytest -p sanitizer "$@" || status=1
     # Also of processes that no test has waited for, and of those that it wanted to fail.

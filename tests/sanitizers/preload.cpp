@@ -46,6 +46,9 @@ extern "C" {
   return libpython<decltype(Py_InitializeFromConfig)>("Py_InitializeFromConfig")(config);
 }
 
+// nbdkit's plugins stay in memory, so that a report can tell which of them has lost something.
+[[gnu::visibility("default")]] int dlclose(void*) noexcept { return 0; }
+
 // The child of a fork does not have the parent's other threads. What only their local variables held is lost there, by
 // CPython's design, and LeakSanitizer, which asks this before it looks for leaks, could not tell it from other losses.
 [[gnu::visibility("default")]] int __lsan_is_turned_off() { return forsaken ? 1 : 0; }
