@@ -26,6 +26,7 @@ LEFT_OUT = [
     # These measure time.
     "test_a_callback_costs_little_more_than_a_call",
     "test_a_read_that_fills_is_not_zeroed_first",
+    "test_what_a_translator_costs",
     # A limit on the address space, of which a sanitizer takes terabytes: the script would use up the machine.
     "test_no_memory_is_left",
 ]
