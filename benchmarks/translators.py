@@ -63,15 +63,15 @@ def main(rounds: int = 9, seconds: float = 0.2) -> None:
                     rates[load][name].append(seen.requests / seen.seconds)
 
     print("In process, nanoseconds of a call, and what is more than without a filter:\n")
-    for subject, taken in calls.items():
-        alone = statistics.median(taken["none"])
-        more = {way: statistics.median(times) - alone for way, times in taken.items() if way != "none"}
+    for subject, ways_of in calls.items():
+        alone = statistics.median(ways_of["none"])
+        more = {way: statistics.median(times) - alone for way, times in ways_of.items() if way != "none"}
         print(f"{subject:12} alone {alone:8.0f}" + "".join(f"   {way} +{ns:.0f}" for way, ns in more.items()))
     print("\nRequests per second, as ratios to the same server without a filter:\n")
-    for load, seen in rates.items():
-        print(f"{load:22} {statistics.median(seen['no filter']):10,.0f}")
-        for name, values in seen.items():
-            ratios = [value / alone for value, alone in zip(values, seen["no filter"])]
+    for load, servers_of in rates.items():
+        print(f"{load:22} {statistics.median(servers_of['no filter']):10,.0f}")
+        for name, values in servers_of.items():
+            ratios = [value / alone for value, alone in zip(values, servers_of["no filter"])]
             print(f"    {name:20} {statistics.median(ratios):.3f}   ({min(ratios):.3f} to {max(ratios):.3f})")
 
 

@@ -136,9 +136,13 @@ class Soak:
 
 
 @contextmanager
-def serving(script: Path, shape: str, threads: int) -> Iterator[Server]:
+def serving(script: Path, shape: str, threads: int, translators: int) -> Iterator[Server]:
+    above = [f"translator={Path(__file__).with_name('passes.py')}"] * translators
+    options = ["-t", str(threads)]
+    if translators:
+        options += [f"--filter={Path(PLUGIN).with_name('nbdkit-python-filter.so')}"]
     with tempfile.TemporaryDirectory(prefix="nbdkit-") as folder:
-        server = Server(Path(folder), script, options=("-t", str(threads)),
+        server = Server(Path(folder), script, *above, options=tuple(options),
                         env=environment(**layout.environment(shape)))
         try:
             yield server
@@ -158,6 +162,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=THREADS, help="nbdkit's -t; default: %(default)s")
     parser.add_argument("--shape", choices=layout.SHAPES, help="only this one")
     parser.add_argument("--script", type=Path, default=Path(__file__).with_name("disk.py"), help="another disk.py")
+    parser.add_argument("--translators", type=int, default=0, help="so many on top of it; default: none")
     parser.add_argument("--patience", type=float, default=TIMEOUT, metavar="SECONDS",
                         help="how long threads and files may take to go with the clients; default: %(default)s")
     chosen = parser.parse_args()
@@ -175,7 +180,7 @@ def main() -> int:
     print(LEGEND)
     print(HEADER)
     for shape in shapes:
-        with serving(chosen.script, shape, chosen.threads) as server:
+        with serving(chosen.script, shape, chosen.threads, chosen.translators) as server:
             share = math.ceil(chosen.requests / len(shapes))
             for phase in Soak(server, shape, chosen.patience).phases(share, chosen.connections, chosen.exceptions):
                 print(phase.row(), flush=True)
