@@ -6,7 +6,6 @@ These are the least of several short measurements in turn, as ratios: they hold 
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,21 +13,10 @@ import pytest
 from conftest import Serve
 from disks import disk
 from harness import PLUGIN, ROOT
+from in_process_kit import SECONDS, least
 
 BUILD = Path(PLUGIN).parent
 DISKS = ROOT / "benchmarks/disks"
-ROUNDS, SECONDS = 9, "0.01"
-
-
-def least(commands: dict[str, list[str | Path]]) -> dict[str, dict[str, float]]:
-    """The least nanoseconds of each subject by each command, which tell "SUBJECT NANOSECONDS"."""
-    found: dict[str, dict[str, float]] = {name: {} for name in commands}
-    for _ in range(ROUNDS):
-        for name, command in commands.items():
-            told = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=60).stdout
-            for subject, taken in map(str.split, told.splitlines()):
-                found[name][subject] = min(float(taken), found[name].get(subject, float("inf")))
-    return found
 
 
 def ours(disk: str, *subjects: str, size: str = "") -> list[str | Path]:

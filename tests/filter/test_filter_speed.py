@@ -10,14 +10,14 @@ from pathlib import Path
 
 from filter_kit import FILTER
 from harness import PLUGIN, ROOT
-from test_speed import least
+from in_process_kit import SECONDS, least
 
 DISKS = ROOT / "benchmarks/disks"
 SUBJECTS = ["pread:4096", "pwrite:4096", "flush"]
 
 
 def measured(*words: str) -> list[str | Path]:
-    return [Path(PLUGIN).parent / "benchmarks/in_process_filter", *words, "0.01", *SUBJECTS]
+    return [Path(PLUGIN).parent / "benchmarks/in_process_filter", *words, SECONDS, *SUBJECTS]
 
 
 def test_what_a_translator_costs() -> None:
