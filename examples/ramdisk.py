@@ -13,21 +13,15 @@ import nbdkit
 
 API_VERSION = 2  # which arguments the functions take; ramdisk_v1.py is this disk in version 1
 
-size = nbdkit.parse_size("64M")
+# What the command line may have after the script's name: size=SIZE, as 512, 64M or 10G. The value is a number of bytes.
+size = nbdkit.parameter("size", nbdkit.size, default="64M", help="The disk's size.", magic=True)
 disk = memoryview(b"")
-
-def config(key: str, value: str) -> None:
-    """Called for each key=value on the command line after the script's name."""
-    global size
-    if key != "size":
-        raise ValueError(f"unknown parameter {key!r}: this disk has one, size=SIZE")
-    size = nbdkit.parse_size(value)  # understands 512, 64M, 10G …
 
 def config_complete() -> None:
     """Called once, after the last parameter."""
     global disk
     # Slices of a memoryview are windows on the bytes, not copies; and unlike a bytearray, it cannot change its length.
-    disk = memoryview(bytearray(size))
+    disk = memoryview(bytearray(size.value))
 
 def open(readonly: bool) -> None:
     """Called for each client that connects. What it returns is the `h` (handle) of that client's later calls."""
@@ -35,7 +29,7 @@ def open(readonly: bool) -> None:
 
 def get_size(h: None) -> int:
     """The disk's size in bytes. nbdkit refuses requests beyond it, so no other function here has to look."""
-    return size
+    return size.value
 
 def can_multi_conn(h: None) -> bool:
     """May a client open several connections? Yes: what is written through one is at once seen through all."""

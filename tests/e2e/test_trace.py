@@ -68,7 +68,7 @@ def test_calls(serve: Serve) -> None:
 
 
 def test_timing(serve: Serve) -> None:
-    log = use(serve, TRACED.replace("buf[:] = b", "import time; time.sleep(0.05); buf[:] = b"),
+    log = use(serve, TRACED.replace("buf[:] = b", "import time; time.sleep(0.3); buf[:] = b"),
               "-D", "python.timing=1")
     heads, *rows = (line.split("  ") for line in told(log, "timing"))
     assert [word.strip() for word in heads if word] == [
@@ -77,8 +77,9 @@ def test_timing(serve: Serve) -> None:
     assert list(table) == ["config", "cleanup", "open", "get_size", "pread", "pwrite", "extents"]
     calls, failed, total, mean, p50, p90, p99, most = table["pread"]
     assert (calls, failed) == (2, 1)
-    assert 0.05 <= total < 20 and 50_000 <= most == pytest.approx(total * 1e6, rel=0.1)
-    assert p50 < 50_000 * 0.9 < p90 <= p99 <= most and mean == pytest.approx(total / 2 * 1e6, rel=0.1)
+    # One slept, the other failed at once.
+    assert p50 < 290_000 < p90 <= p99 <= most <= total * 1e6 + 1000
+    assert mean == pytest.approx(total / 2 * 1e6, rel=0.01)
     assert told(log, "calls") == []
 
 
