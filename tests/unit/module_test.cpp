@@ -89,6 +89,10 @@ TEST_F(ModuleTest, Debug) {
       "nbdkit.debug(message='named')\n");
   EXPECT_EQ(fake().debugs, (std::vector<std::string>{"café", "café \\xff", "\\udc80\\x00", "[1, None]", "named"}));
   EXPECT_CONTAINS(raised_by("nbdkit.debug()"), "TypeError");
+  // For the package alone: logging, warnings, tracing.
+  EXPECT_TRUE(holds("not hasattr(nbdkit, '_error')"));
+  run("import _nbdkit\n_nbdkit._error('100% caf\\u00e9\\0')\n");
+  EXPECT_EQ(fake().errors, (std::vector<std::string>{"100% café\\x00"}));
 }
 
 TEST_F(ModuleTest, SetError) {
