@@ -184,6 +184,8 @@ def test_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_bytes(b"  p\xffss w\xc3\xb6rd \nsecond line\n")
     assert nbdkit.read_password(f"+{file}") == b"  p\xffss w\xc3\xb6rd "
     assert nbdkit.read_password(f"-{os.open(file, os.O_RDONLY)}") == b"  p\xffss w\xc3\xb6rd "
+    file.write_bytes(b"a C string ends\0here\n")
+    assert nbdkit.read_password(f"+{file}") == b"a C string ends"
     monkeypatch.setattr("getpass.getpass", lambda prompt: f"typed after {prompt}")
     assert nbdkit.read_password("-") == b"typed after password: "
 

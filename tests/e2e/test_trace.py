@@ -149,7 +149,7 @@ def test_percentiles_are_right_to_two_percent(trace: ModuleType) -> None:
     times = trace.Histogram()
     for nanoseconds in range(1, 100_001):
         times.add(nanoseconds * 10, failed=nanoseconds % 10 == 0)
-    for percent in (1, 10, 50, 90, 99, 100):
+    for percent in range(1, 101):
         assert times.percentile(percent) == pytest.approx(percent * 10_000, rel=0.02)
     assert (times.calls, times.failed, times.longest, times.total) == (100_000, 10_000, 10**6, 50_000_500_000)
     assert len(times.counts) < 700
