@@ -20,7 +20,7 @@ ROUNDS = 15
 
 
 def checked(example: str, **parameters: object) -> Report:
-    return check(EXAMPLES / example, rounds=ROUNDS, **parameters)  # type: ignore[arg-type]
+    return check(EXAMPLES / example, rounds=ROUNDS, seconds=600, **parameters)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("example", ["ramdisk.py", "ramdisk_count.py", "ramdisk_v1.py"])

@@ -19,7 +19,8 @@ def checked(folder: Path, text: str, **options: float) -> Report:
     script = folder / "disk.py"
     script.write_text(text)
     words = [f"file={folder / 'disk.img'}"] if "def config(" in text else []
-    return run(script, words, Options(rounds=ROUNDS, **options))  # type: ignore[arg-type]
+    # As long as it takes on a slow machine, since it is to be found.
+    return run(script, words, Options(rounds=ROUNDS, seconds=600, shrinking=60, **options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("disk", [RAM, FILE, SPARSE], ids=["RAM", "FILE", "SPARSE"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .facts import Facts
 from .report import Fault
@@ -13,7 +14,6 @@ from .shrink import Steps, shrink
 from .steps import Event, Request, Step, requests_of
 from .trial import Disk, Failure, Trial
 
-SHRINKING = 10.0  # seconds for one fault
 PATTERN = 256  # the first content of what random bytes are written for
 
 
@@ -37,10 +37,12 @@ class Way:
         return max(8, 200 // len(requests_of(steps))) if self.by_chance else 1
 
 
-def reproduce(disk: Disk, facts: Facts, steps: Steps, failure: Failure, connections: int, by_chance: bool) -> Fault:
+def reproduce(disk: Disk, facts: Facts, steps: Steps, failure: Failure, connections: int, by_chance: bool,
+              seconds: float) -> Fault:
     """The fault behind a failure, with the smallest sequence that was found to show it.
 
     steps, failure: a sequence, and how it has failed, on a server that had done the disk's history before.
+    seconds: for making it small.
     """
     if failure.done < 1:  # no request was needed
         return fault_of(failure, ())
@@ -53,7 +55,7 @@ def reproduce(disk: Disk, facts: Facts, steps: Steps, failure: Failure, connecti
         tries += 1
         if again is None or again.done < 1 or not again.is_like(failure):
             continue
-        small, last = shrink(steps_again[:again.done], again, facts, lambda s: _attempt(disk, facts, way, s), SHRINKING,
+        small, last = shrink(steps_again[:again.done], again, facts, partial(_attempt, disk, facts, way), seconds,
                              by_chance)
         on_a_new_server = Way(connections, True, way.first if by_chance else (), by_chance)
         runs = 5 if by_chance else 2

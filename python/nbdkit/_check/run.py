@@ -36,6 +36,7 @@ class Options:
 
     export: the name of the export; default: the server's default export.
     patience: seconds to wait for an answer.
+    shrinking: seconds for making a sequence that fails small.
     """
 
     seed: int = 0
@@ -44,6 +45,7 @@ class Options:
     read_only: bool = False
     export: str = ""
     patience: float = PATIENCE
+    shrinking: float = 10.0
 
 
 def run(script: str | os.PathLike[str], words: Sequence[str], options: Options,
@@ -110,8 +112,7 @@ class _Check:
         try:
             self.disk.server()
         except ServerError as error:
-            message, _, log = str(error).partition(":\n")
-            self.report.faults.append(Fault("start", message, log=log.strip()))
+            self.report.faults.append(Fault("start", error.message, log=error.log))
             raise _Stop("requests: the disk does not start") from None
         trial = Trial(self.disk, None, 1)
         try:
@@ -161,7 +162,8 @@ class _Check:
             done += 1
             if failure:
                 self.tell("making a sequence that fails small", self.part)
-                fault = reproduce(self.disk, self.facts, steps, failure, connections, by_chance)
+                fault = reproduce(self.disk, self.facts, steps, failure, connections, by_chance,
+                                  self.options.shrinking)
                 self.disk.renew()
                 self.report.faults.append(fault)
                 hidden = {request.op for request in fault.requests} & self.ops - {"pread", "pwrite"}
@@ -231,8 +233,7 @@ class _Check:
         try:
             self.disk.stop()
         except ServerError as error:
-            message, _, log = str(error).partition(":\n")
-            self.report.faults.append(Fault("server", message, log=log.strip()))
+            self.report.faults.append(Fault("server", error.message, log=error.log))
             return
         errors = [error for log in self.disk.logs for error in _errors(log)]
         if self.report.ok and errors:

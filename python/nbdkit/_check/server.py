@@ -23,7 +23,15 @@ PATIENCE = 30.0  # seconds for a start or an end, on however slow a machine
 
 
 class ServerError(Exception):
-    """nbdkit did not start, died, or did not end; the message has its log."""
+    """nbdkit did not start, died, or did not end.
+
+    message: what has happened. log: what nbdkit and the script have said. Its text has both.
+    """
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(f"{message}:\n{log}" if log else message)
+        self.message = message
+        self.log = log
 
 
 def serve_script(script: str | os.PathLike[str], words: Iterable[str] = ()) -> Server:
@@ -77,10 +85,10 @@ class Server:
         # nbdkit writes the pid file once it listens.
         while not (self._pidfile.exists() and self._pidfile.read_bytes().endswith(b"\n")):
             if self._process.poll() is not None:
-                raise ServerError(f"nbdkit has not started, and {self._ending()}:\n{self.log()}")
+                raise ServerError(f"nbdkit has not started, and {self._ending()}", self.log())
             if time.monotonic() > deadline:
                 self._end(signal.SIGKILL)
-                raise ServerError(f"nbdkit has not started within {PATIENCE:g} s:\n{self.log()}")
+                raise ServerError(f"nbdkit has not started within {PATIENCE:g} s", self.log())
             time.sleep(0.002)
 
     @property
@@ -136,10 +144,10 @@ class Server:
             in_time = self._end(signal.SIGTERM)
             if not in_time:
                 raise ServerError(f"nbdkit did not end within {PATIENCE:g} s of SIGTERM; it waits for clients that are "
-                                  f"still connected, and for callbacks:\n{self.log()}")
+                                  "still connected, and for callbacks", self.log())
             if self._process.returncode != 0:
                 told = "" if ended_itself else "was told to end, and "
-                raise ServerError(f"nbdkit {told}{self._ending()}:\n{self.log()}")
+                raise ServerError(f"nbdkit {told}{self._ending()}", self.log())
         finally:
             self._clean_up()
 

@@ -128,12 +128,14 @@ class Trial:
             raise
         except (NoAnswer, ServerError) as error:
             raised = (self.failure("no answer", str(error)) if isinstance(error, NoAnswer) else
-                      Failure("server", *_parted(str(error))))
+                      Failure("server", error.message, log=error.log))
             raised.done = done
             raise raised from None
         finally:
+            # A failure's traceback still holds them, and the server would wait for them.
             for client in self.clients:
-                client.handle.aio_disconnect() if client.handle.aio_is_ready() else None
+                if client.handle.aio_is_ready():
+                    client.handle.aio_disconnect()
             self.clients.clear()
 
     def failure(self, kind: str, message: str, request: Request | None = None) -> Failure:
@@ -146,7 +148,7 @@ class Trial:
             try:
                 server.stop()
             except ServerError as error:
-                kind, message = "server", str(error).partition(":\n")[0]
+                kind, message = "server", error.message
             self.disk._server = None
         elif kind == "no answer":
             self.disk.renew()
@@ -220,9 +222,3 @@ class Trial:
             number = f"{errno.errorcode.get(error.errnum, 'no errno')}, {os.strerror(error.errnum)}"
             raise self.failure("error", f"{flight.request.op} fails: {number}", flight.request) from None
         self.disk.requests += 1
-
-
-def _parted(text: str) -> tuple[str, None, str]:
-    """What a ServerError says: the message, no request, the log."""
-    message, _, log = text.partition(":\n")
-    return message, None, log.strip()

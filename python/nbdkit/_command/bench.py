@@ -161,7 +161,8 @@ def _fio(server: Server, load: Load, span: int, *options: str) -> Figures:
         # Not from standard output, where its messages are as well.
         output = Path(folder, "json")
         command = ["fio", "--name=it", "--ioengine=nbd", f"--uri={server.uri}", f"--size={span}", f"--bs={load.size}",
-                   f"--iodepth={load.depth}", "--lat_percentiles=1", "--output-format=json", f"--output={output}", *options]
+                   f"--iodepth={load.depth}", "--lat_percentiles=1", "--output-format=json", f"--output={output}",
+                   *options]
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder)
         except FileNotFoundError:
