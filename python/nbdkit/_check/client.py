@@ -46,10 +46,16 @@ class Client:
                 raise NoAnswer(f"{what} within {self.patience:g} s")
             self.handle.poll(max(1, int(left * 1000)))
 
+    def leave(self) -> bool:
+        """Say goodbye, if there is a connection, whatever it is busy with."""
+        there = bool(self.handle.aio_is_ready() or self.handle.aio_is_processing())
+        if there:
+            self.handle.aio_disconnect()
+        return there
+
     def disconnect(self) -> None:
         """Say goodbye, and wait until the server has closed the connection."""
-        if self.handle.aio_is_ready():
-            self.handle.aio_disconnect()
+        if self.leave():
             self._wait(lambda: self.handle.aio_is_closed() or self.handle.aio_is_dead(),
                        "the connection of a client that has left is not closed")
 

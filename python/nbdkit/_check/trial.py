@@ -134,8 +134,7 @@ class Trial:
         finally:
             # A failure's traceback still holds them, and the server would wait for them.
             for client in self.clients:
-                if client.handle.aio_is_ready():
-                    client.handle.aio_disconnect()
+                client.leave()
             self.clients.clear()
 
     def failure(self, kind: str, message: str, request: Request | None = None) -> Failure:
