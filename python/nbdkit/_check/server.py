@@ -138,7 +138,7 @@ class Server:
         try:
             # nbdkit would wait until its clients have gone.
             for handle in self._connections:
-                if self.is_running and handle.aio_is_ready():
+                if self.is_running and (handle.aio_is_ready() or handle.aio_is_processing()):
                     handle.aio_disconnect()
             ended_itself = not self.is_running
             in_time = self._end(signal.SIGTERM)
