@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import nbd
 import pytest
 
 from check_disks import RAM
+from nbdkit._check.plugin import find_plugin
 from nbdkit.testing import PluginNotFound, Server, ServerError, check, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +97,32 @@ def test_no_plugin(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", text], env={**env, "PYTHONPATH": str(package)}, text=True,
                           capture_output=True)
     assert f"{PluginNotFound.__module__}.PluginNotFound: nbdkit-python-plugin.so is not installed" in done.stderr
+
+
+def test_a_plugin_that_is_installed(tmp_path: Path) -> None:
+    """The package alone, and an nbdkit that finds this plugin by the name `python`."""
+    package, wrapper = tmp_path / "site", tmp_path / "bin" / "nbdkit"
+    package.mkdir()
+    wrapper.parent.mkdir()
+    subprocess.run(["cp", "-r", ROOT / "python" / "nbdkit", package], check=True)
+    wrapper.write_text(f"""#!/bin/bash
+for word; do
+    [ "$word" = python ] && word={find_plugin()}
+    words+=("$word")
+done
+exec {shutil.which("nbdkit")} "${{words[@]}}"
+""")
+    wrapper.chmod(0o755)
+    text = f"""
+from nbdkit.testing import serve
+from nbdkit._check.plugin import find_plugin
+with serve({str(RAMDISK)!r}, size="1M") as server:
+    print(find_plugin(), server.connect().get_size())
+"""
+    env = {key: value for key, value in os.environ.items() if key != "NBDKIT_PYTHON_PLUGIN"}
+    done = subprocess.run([sys.executable, "-c", text], text=True, capture_output=True, env={
+        **env, "PYTHONPATH": str(package), "PATH": f"{wrapper.parent}:{env['PATH']}"})
+    assert done.stdout == f"python {MiB}\n", done.stderr
 
 
 def test_a_server_that_dies_fails_the_block(tmp_path: Path) -> None:
