@@ -435,3 +435,92 @@ PLANTED = {
                 os.abort()
     """, says="SIGABRT"),
 }
+
+# Disks that are unusual, and right: text that is added to RAM or SPARSE.
+ODD = {
+    "blocks of 4096 bytes": RAM.replace("48 * PAGE + 1000", "48 * PAGE") + """
+def block_size(h):
+    return PAGE, PAGE, 64 * PAGE
+
+
+def thread_model():
+    return nbdkit.THREAD_MODEL_SERIALIZE_ALL_REQUESTS
+
+
+whole_only = {name: globals()[name] for name in ("pread", "pwrite", "zero", "trim", "extents")}
+
+
+def checked(name):
+    def call(h, range, offset, flags):
+        count = range if isinstance(range, int) else len(range)
+        if count % PAGE or offset % PAGE or count > 64 * PAGE:
+            raise nbdkit.Error(22, f"not whole pages: {count}, {offset}")
+        return whole_only[name](h, range, offset, flags)
+
+    return call
+
+
+pread, pwrite, zero, trim, extents = map(checked, whole_only)
+""",
+    "one client at a time": RAM + """
+def thread_model():
+    return nbdkit.THREAD_MODEL_SERIALIZE_CONNECTIONS
+""",
+    "reads that are stale until the next flush": RAM + """
+connections = []
+
+
+def open(readonly):
+    connections.append({})
+    return connections[-1]
+
+
+def thread_model():
+    return nbdkit.THREAD_MODEL_SERIALIZE_ALL_REQUESTS
+
+
+def pread(h, buf, offset, flags):
+    for page in touched(len(buf), offset):
+        h.setdefault(page, disk[page * PAGE : page * PAGE + PAGE])
+        start, end = max(offset, page * PAGE), min(offset + len(buf), page * PAGE + PAGE)
+        buf[start - offset : end - offset] = h[page][start - page * PAGE : end - page * PAGE]
+
+
+def pwrite(h, buf, offset, flags):
+    h.clear()
+    disk[offset : offset + len(buf)] = buf
+
+
+def flush(h, flags):
+    for cache in connections:
+        cache.clear()
+
+
+zero = trim = extents = None
+""",
+    "a trim leaves what it likes": RAM + """
+def trim(h, count, offset, flags):
+    disk[offset : offset + count] = os.urandom(count)
+    holes.difference_update(touched(count, offset))
+""",
+    "zeros only as they suit": RAM + """
+good = zero
+
+
+def can_fast_zero(h):
+    return True
+
+
+def zero(h, count, offset, flags):
+    if flags & nbdkit.FLAG_FAST_ZERO or offset % PAGE or count % PAGE:
+        raise NotImplementedError
+    good(h, count, offset, flags)
+""",
+    "only to be read": RAM + """
+disk[:] = os.urandom(SIZE)
+holes.clear()
+pwrite = None
+""",
+    "one byte": RAM + "SIZE = 1\n",
+    "4 PiB": SPARSE + "SIZE = 1 << 52\n",
+}

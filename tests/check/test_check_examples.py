@@ -27,7 +27,7 @@ def checked(example: str, **parameters: object) -> Report:
 @pytest.mark.parametrize("size", ["2M", "10000"])
 def test_a_ram_disk(example: str, size: str) -> None:
     report = checked(example, size=size)
-    assert report.ok, report
+    assert report.ok, str(report)
     assert any("as on a RAM disk" in line for line in report.not_tried)
 
 
@@ -39,20 +39,20 @@ def test_a_file(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(random.Random(0).randbytes(300_000))
     report = checked("file.py", file=image)
-    assert report.ok, report
+    assert report.ok, str(report)
     assert outlives(report) and "several connections: 7 rounds" in report.tried
 
 
 def test_a_database(tmp_path: Path) -> None:
     report = checked("sqlite.py", file=tmp_path / "disk.db", size="1M")
-    assert report.ok, report
+    assert report.ok, str(report)
     assert outlives(report)
 
 
 def test_a_folder_of_disks(tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(bytes(100_000))
     report = checked("exports.py", folder=tmp_path)
-    assert report.ok, report
+    assert report.ok, str(report)
     assert outlives(report)
 
 
@@ -94,7 +94,7 @@ def web_server(content: bytes) -> Iterator[str]:
 def test_a_file_on_the_web() -> None:
     with web_server(random.Random(1).randbytes(200_000)) as url:
         report = checked("web.py", url=url)
-    assert report.ok, report
+    assert report.ok, str(report)
     assert "requests that change the disk: the disk is read-only" in report.not_tried
 
 

@@ -14,7 +14,7 @@ from .client import Client, Flight, NoAnswer
 from .facts import Facts, facts_of
 from .model import Mismatch, Model
 from .server import Server, ServerError, serve_script
-from .steps import Event, Request, Step
+from .steps import Event, Request, Step, requests_of
 
 # What a wrong byte is called: the last of these that has happened.
 AFTER = {None: "data", Event.REOPEN: "reopen", Event.RESTART: "restart", Event.KILL: "durability"}
@@ -120,7 +120,7 @@ class Trial:
                         self.happen(step)
                     else:
                         self.send(step)
-            if self.connections > 1:
+            if any(request.changes for request in requests_of(steps)):
                 self.flush()
             self.disconnect()
         except Failure as failure:
@@ -171,7 +171,7 @@ class Trial:
             self.clients.pop().disconnect()
 
     def flush(self) -> None:
-        """What has been written may be known to one connection only."""
+        """What has been written may be known to one connection only, and be told to others after it has gone."""
         if self.facts and self.facts.flush and self.facts.writable:
             for number in range(self.connections):
                 self.send((Request("flush", connection=number),))

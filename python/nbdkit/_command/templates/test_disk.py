@@ -24,4 +24,4 @@ def test_a_parameter_that_it_does_not_have() -> None:
 
 def test_it_is_a_good_disk() -> None:
     report = check(SCRIPT, size="1M")
-    assert report.ok, report
+    assert report.ok, str(report)
