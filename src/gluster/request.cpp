@@ -227,7 +227,7 @@ struct Asker {
 
 // next.readv() in a thread of the door's, or of the script's.
 struct Waiter : Asker {
-  Waiter(int fop) noexcept : Asker{answer, fop} {}
+  explicit Waiter(int fop) noexcept : Asker{answer, fop} {}
 
   static void answer(Asker* asker, std::int32_t ret, std::int32_t err, Value* answer) noexcept {
     auto& self = *static_cast<Waiter*>(asker);
@@ -560,6 +560,7 @@ PyObject* bound(PyObject* self, PyObject* const* arguments, Py_ssize_t count) no
   return function(self, arguments, count, fop);
 }
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): its arguments are names and texts
 #define METHOD(prefix, name, function)                                                                               \
   {prefix #name, reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(bound<function, fop_##name>)), METH_FASTCALL, \
    nullptr},
