@@ -32,7 +32,7 @@ bool wrong(const std::string& where, const char* expected, PyObject* got) noexce
 // The entries of a folder as a list, each a view of its own; they are taken from the values.
 Ref dirent_list(Frame* frame, gf_dirent_t* head) noexcept {
   Ref list = Ref::take(PyList_New(0));
-  for (gf_dirent_t* entry = nullptr; list && (entry = graph_dirents_next(head, entry)) != nullptr;) {
+  for (gf_dirent_t* entry = nullptr; list && head != nullptr && (entry = graph_dirents_next(head, entry)) != nullptr;) {
     DirentFacts facts;
     graph_dirent(entry, &facts);
     gf_dirent_t* const own = graph_dirent_new(&facts);
@@ -50,7 +50,9 @@ Ref object_for(Frame* frame, std::span<const Field> fields, std::size_t i, Value
     if (kind == kind_dev) return Ref::take(PyLong_FromUnsignedLongLong(static_cast<std::uint64_t>(value.number)));
     return Ref::take(PyLong_FromLongLong(value.number));
   }
-  if (value.text == nullptr) return Ref::borrow(Py_None);
+  // Nothing was read.
+  const bool empty = kind == kind_vector || kind == kind_dirents;
+  if (value.text == nullptr && !empty) return Ref::borrow(Py_None);
   switch (kind) {
     case kind_iatt:
     case kind_entry:

@@ -200,6 +200,7 @@ bool start(xlator_t* xl) noexcept {
                                                           instance->children.get(), options.get()))
                           : Ref{};
   if (!started || !take_handlers(*instance, started.get())) {
+    *graph_private(xl) = nullptr;
     report("init");
     interpreter::flush();
     return false;

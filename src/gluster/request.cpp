@@ -336,7 +336,9 @@ int wind_with_callback(Frame* frame, int fop, xlator_t* child, const Value* argu
 }
 
 struct Child {
-  PyObject_HEAD xlator_t* xl;
+  PyObject_HEAD xlator_t* xl;  // to be compared only: it goes with the graph
+  PyObject* name;
+  PyObject* type;
 };
 
 struct Next {
@@ -420,14 +422,26 @@ void run_fop(Job* owned) noexcept {
 // The child that a script names: None is the first.
 xlator_t* child_of(PyObject* child, const Instance* instance) noexcept {
   if (child == Py_None) return graph_child(instance->xl, 0);
-  if (PyObject_TypeCheck(child, types.child)) return reinterpret_cast<Child*>(child)->xl;
-  PyErr_Format(PyExc_TypeError, "expected a Child or None, got %s", describe(child).c_str());
+  if (PyObject_TypeCheck(child, types.child)) {
+    xlator_t* const wanted = reinterpret_cast<Child*>(child)->xl;
+    xlator_t* xl = nullptr;
+    for (std::size_t i = 0; (xl = graph_child(instance->xl, i)) != nullptr; ++i)
+      if (xl == wanted) return xl;
+  }
+  PyErr_Format(PyExc_TypeError, "expected one of this translator's children or None, got %s", describe(child).c_str());
   return nullptr;
 }
 
+// Whether the script may still ask for it, or answer it.
 bool is_open(const Frame* frame) noexcept {
   if (frame->frame != nullptr && frame->deferred == 0) return true;
   PyErr_Format(types.expired, "%s: this request has been answered", graph_fops[frame->fop].name);
+  return false;
+}
+
+bool is_its(const Frame* frame, const Instance* instance) noexcept {
+  if (frame->instance == instance) return true;
+  PyErr_SetString(PyExc_TypeError, "this request is another translator's");
   return false;
 }
 
@@ -500,7 +514,8 @@ PyObject* wind(PyObject* self, PyObject* const* given, Py_ssize_t count, int fop
   Frame* const frame = frame_of(given[0]);
   xlator_t* const child = child_of(given[1], instance);
   const auto fields = arguments_of(fop);
-  if (child == nullptr || !is_open(frame) || !count_fits(what, fields, count - fixed, true)) return nullptr;
+  if (child == nullptr || !is_open(frame) || !is_its(frame, instance) || !count_fits(what, fields, count - fixed, true))
+    return nullptr;
   if (fop != frame->fop && !instance->handlers[static_cast<std::size_t>(fop)].answer) {
     PyErr_Format(PyExc_TypeError, "%s: there is no %s_cbk, and its answer cannot be that of %s", what.c_str(),
                  graph_fops[fop].name, graph_fops[frame->fop].name);
@@ -518,7 +533,8 @@ PyObject* wind(PyObject* self, PyObject* const* given, Py_ssize_t count, int fop
 
 // translator.unwind_FOP(frame, cookie, this, op_ret, op_errno, …)
 PyObject* unwind_by_script(PyObject* self, PyObject* const* given, Py_ssize_t count, int fop) noexcept {
-  if (instance_of(self) == nullptr) return nullptr;
+  Instance* const instance = instance_of(self);
+  if (instance == nullptr) return nullptr;
   const std::string what = std::string{"unwind_"} + graph_fops[fop].name;
   constexpr Py_ssize_t fixed = 5;
   if (count < fixed || !PyObject_TypeCheck(given[0], types.frame) || !PyLong_Check(given[3]) ||
@@ -528,7 +544,7 @@ PyObject* unwind_by_script(PyObject* self, PyObject* const* given, Py_ssize_t co
   }
   Frame* const frame = frame_of(given[0]);
   const auto fields = answer_of(fop);
-  if (!is_open(frame) || !count_fits(what, fields, count - fixed, false)) return nullptr;
+  if (!is_open(frame) || !is_its(frame, instance) || !count_fits(what, fields, count - fixed, false)) return nullptr;
   if (fop != frame->fop) {
     PyErr_Format(PyExc_TypeError, "%s: this request is a %s", what.c_str(), graph_fops[frame->fop].name);
     return nullptr;
@@ -568,7 +584,7 @@ PyObject* bound(PyObject* self, PyObject* const* arguments, Py_ssize_t count) no
 // next.to(child)
 PyObject* next_to(PyObject* self, PyObject* child) noexcept {
   auto* const next = reinterpret_cast<Next*>(self);
-  xlator_t* const xl = child_of(child, next->frame->instance);
+  xlator_t* const xl = is_open(next->frame) ? child_of(child, next->frame->instance) : nullptr;
   return xl != nullptr ? make_next(next->frame, xl).release() : nullptr;
 }
 
@@ -684,16 +700,24 @@ void next_dealloc(PyObject* self) noexcept {
   Py_DECREF(type);
 }
 
-PyObject* child_name(PyObject* self, void*) noexcept {
-  return text_or_none(graph_name(reinterpret_cast<Child*>(self)->xl)).release();
-}
-
-PyObject* child_type(PyObject* self, void*) noexcept {
-  return text_or_none(graph_type(reinterpret_cast<Child*>(self)->xl)).release();
+void child_dealloc(PyObject* self) noexcept {
+  PyTypeObject* const type = Py_TYPE(self);
+  Py_XDECREF(reinterpret_cast<Child*>(self)->name);
+  Py_XDECREF(reinterpret_cast<Child*>(self)->type);
+  type->tp_free(self);
+  Py_DECREF(type);
 }
 
 PyObject* child_text(PyObject* self) noexcept {
-  return PyUnicode_FromFormat("<glusterfs.Child %s>", graph_name(reinterpret_cast<Child*>(self)->xl));
+  return PyUnicode_FromFormat("<glusterfs.Child %U>", reinterpret_cast<Child*>(self)->name);
+}
+
+PyObject* child_name(PyObject* self, void*) noexcept {
+  return Ref::borrow(reinterpret_cast<Child*>(self)->name).release();
+}
+
+PyObject* child_type(PyObject* self, void*) noexcept {
+  return Ref::borrow(reinterpret_cast<Child*>(self)->type).release();
 }
 
 PyGetSetDef child_getters[] = {{"name", child_name, nullptr, "Its name in the volume file.", nullptr},
@@ -728,6 +752,7 @@ bool make_request_types() noexcept {
   types.child = make("glusterfs.Child", sizeof(Child), internal,
                      {{Py_tp_doc, doc("A translator below this one.")},
                       {Py_tp_getset, child_getters},
+                      {Py_tp_dealloc, reinterpret_cast<void*>(child_dealloc)},
                       {Py_tp_repr, reinterpret_cast<void*>(child_text)}});
   types.translator =
       make("glusterfs._Translator", sizeof(Translator), Py_TPFLAGS_BASETYPE, {{Py_tp_methods, translator_methods}});
@@ -746,8 +771,12 @@ void set_instance(PyObject* translator, Instance* instance) noexcept {
 
 Ref make_child(xlator_t* xl) noexcept {
   Ref self = Ref::take(types.child->tp_alloc(types.child, 0));
-  if (self) reinterpret_cast<Child*>(self.get())->xl = xl;
-  return self;
+  if (!self) return {};
+  auto* const child = reinterpret_cast<Child*>(self.get());
+  child->xl = xl;
+  child->name = text_or_none(graph_name(xl)).release();
+  child->type = text_or_none(graph_type(xl)).release();
+  return child->name != nullptr && child->type != nullptr ? std::move(self) : Ref{};
 }
 
 }  // namespace nbdkit_python::gluster

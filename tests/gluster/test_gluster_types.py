@@ -283,7 +283,7 @@ def test_nothing_lasts_longer(serve: Serve) -> None:
     ("next.removexattr(loc, b'x')", "TypeError: next.removexattr: name: expected a str, got bytes b'x'"),
     ("next.setattr(loc, {}, 1)", "TypeError: next.setattr: buf: expected an Iatt or None, got dict {}"),
     ("next.inodelk('d', loc, 6, 1)", "TypeError: next.inodelk: lock: expected a Flock, got int 1"),
-    ("next.to(1)", "TypeError: expected a Child or None, got int 1"),
+    ("next.to(1)", "TypeError: expected one of this translator's children or None, got int 1"),
     ("next.readv(None, 1, 1, 1)", "TypeError: next.readv: fd: expected an Fd, got None"),
     ("Loc()", "TypeError: cannot create 'glusterfs.Loc' instances"),
     ("answer.nothing", "AttributeError: module 'glusterfs.answer' has no attribute 'nothing'"),
