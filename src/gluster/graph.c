@@ -217,8 +217,8 @@ static int32_t forget(xlator_t* this, inode_t* inode) {
 }
 
 static int32_t release(xlator_t* this, fd_t* fd) {
-  uint64_t context = 0;
-  if (fd_ctx_del(fd, this, &context) == 0 && context != 0) door_forget(this, context);
+  const uint64_t context = graph_fd_context(fd, this);
+  if (context != 0) door_forget(this, context);
   return 0;
 }
 

@@ -253,8 +253,12 @@ uint64_t graph_inode_context(inode_t* inode, xlator_t* xl) {
 }
 
 uint64_t graph_fd_context(fd_t* fd, xlator_t* xl) {
+#ifdef fd_ctx_get_ptr  // GlusterFS 11
+  return fd_ctx_get(fd, xl);
+#else
   uint64_t context = 0;
   return fd_ctx_get(fd, xl, &context) == 0 ? context : 0;
+#endif
 }
 
 bool graph_set_inode_context(inode_t* inode, xlator_t* xl, uint64_t context) {
