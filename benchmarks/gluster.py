@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -56,34 +57,36 @@ def volumes(folder: Path, number: int, script: str | None) -> str:
     return gluster_kit.xlator("top", path, "posix")
 
 
-def measure(client: gluster_kit.Client, fd: int, threads: int, requests: int) -> float:
+def measure(program: Path, brick: gluster_kit.Brick, threads: int, requests: int) -> float:
     """Reads of 4 KiB per second, from so many threads of the client's."""
-    seconds = client.many_at_once("pread", threads, requests // threads, fd, 4096, 0)
-    return float(requests / seconds)
+    done = subprocess.run([program, brick.folder / "client.vol", str(threads), str(requests // threads)], check=True,
+                          text=True, stdout=subprocess.PIPE)
+    return requests / float(done.stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--requests", type=int, default=4000, help="in each round and way")
+    parser.add_argument("--requests", type=int, default=20000, help="in each round and way")
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        program = folder / "reads"
+        source = Path(__file__).with_name("gluster_reads.c")
+        subprocess.run(["cc", "-O2", "-D_FILE_OFFSET_BITS=64", "-o", program, source, "-lgfapi"], check=True)
         ready = {}
         for number, (way, script) in enumerate(WAYS.items()):
             brick = gluster_kit.Brick(folder / str(number), volumes(folder, number, script),
                                       top="top" if script else "posix")
             stack.callback(brick.close)
-            client = brick.client()
-            fd = client.creat("/file")
-            client.pwrite(fd, bytes(65536), 0)
-            ready[way] = client, fd
+            gluster_kit.wait_for(lambda: brick.socket.exists(), "the brick", brick.process)
+            ready[way] = brick
         print(f"{'reads of 4 KiB per second':28}{'one at a time':>22}{'eight at a time':>22}")
         figures: dict[tuple[str, int], list[float]] = {(way, threads): [] for way in WAYS for threads in (1, 8)}
         for _ in range(options.rounds):
-            for way, (client, fd) in ready.items():
+            for way, brick in ready.items():
                 for threads in (1, 8):
-                    figures[way, threads].append(measure(client, fd, threads, options.requests))
+                    figures[way, threads].append(measure(program, brick, threads, options.requests))
         for way in WAYS:
             cells = []
             for threads in (1, 8):

@@ -576,10 +576,11 @@ PyObject* bound(PyObject* self, PyObject* const* arguments, Py_ssize_t count) no
   return function(self, arguments, count, fop);
 }
 
-// NOLINTNEXTLINE(bugprone-macro-parentheses): its arguments are names and texts
+// NOLINTBEGIN(bugprone-macro-parentheses): the arguments are names and texts
 #define METHOD(prefix, name, function)                                                                               \
   {prefix #name, reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(bound<function, fop_##name>)), METH_FASTCALL, \
    nullptr},
+// NOLINTEND(bugprone-macro-parentheses)
 
 // next.to(child)
 PyObject* next_to(PyObject* self, PyObject* child) noexcept {

@@ -211,14 +211,6 @@ class Volume:
                 pass
         return time.monotonic() - start
 
-    def many_at_once(self, name: str, threads: int, count: int, *arguments: Any) -> float:
-        """The same in so many threads, so many times in each."""
-        start = time.monotonic()
-        with ThreadPoolExecutor(threads) as pool:
-            for future in [pool.submit(self.many, name, count, *arguments) for _ in range(threads)]:
-                future.result()
-        return time.monotonic() - start
-
     def at_once(self, calls: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
         """These calls, each in a thread of its own: results, or the exceptions."""
         with ThreadPoolExecutor(len(calls)) as pool:
