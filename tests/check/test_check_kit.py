@@ -178,7 +178,8 @@ with serve({str(RAMDISK)!r}, size="1M") as server:
     print(server.pid, flush=True)
     input()
 """
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
+    # Its folder is left, and so in ours.
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", text], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin and process.stdout
     with process.stdin, process.stdout:
