@@ -97,8 +97,9 @@ def test_the_lines_are_nbdshs(wrong: Path) -> None:
     text = command("check", wrong, status=1)
     *before, last = [line.strip() for line in text.splitlines() if line.startswith("    h.")]
     done = subprocess.run(
-        ["nbdkit", "-U", "-", find_plugin(), wrong, "--run", 'nbdsh -u "$uri" -c "$STEPS"'], text=True,
-        capture_output=True, env={**os.environ, "STEPS": "\n".join([*before, f"print({last})"])})
+        ["nbdkit", "-U", "-", find_plugin(), wrong, "--run", '"$PYTHON" -m nbd -u "$uri" -c "$STEPS"'],
+        text=True, capture_output=True,
+        env={**os.environ, "PYTHON": sys.executable, "STEPS": "\n".join([*before, f"print({last})"])})
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() != "bytearray(b'\\x01')"
 
