@@ -102,7 +102,8 @@ execute_process(COMMAND dpkg-query --show --showformat=\${Version} nbdkit
   OUTPUT_VARIABLE nbdkit_debian_version ERROR_QUIET)
 debian_package(nbdkit-python "disks for nbdkit in Python"
   PACKAGE_DEPENDS "nbdkit, python3:any"
-  PACKAGE_RECOMMENDS "python3-libnbd, python3-rich"
+  PACKAGE_RECOMMENDS "python3-libnbd, python3-rich, fio"
+  PACKAGE_SUGGESTS python3-matplotlib
   PACKAGE_CONFLICTS nbdkit-plugin-python
   PACKAGE_PROVIDES nbdkit-plugin-python
   PACKAGE_REPLACES nbdkit-plugin-python
