@@ -137,7 +137,7 @@ int after_fork() noexcept {
   interpreter::forked();
   const QuitSignals quit;
   const int done = start_step(id::after_fork);
-  quit.keep(*script);
+  if (script) quit.keep(*script);
   return done;
 }
 
