@@ -298,9 +298,10 @@ def _needs_a_connection(function: str) -> "NoReturn":
 def _text(where: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{where}: expected a str, got {type(value).__name__} {value!r}")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{where}: expected a str that UTF-8 can encode, without NULs, got {value!r}")
-    return value
+    text = str.__str__(value)  # of a subclass too, whatever it makes of itself
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{where}: expected a str that UTF-8 can encode, without NULs, got {text!r}")
+    return text
 
 
 def _optional(where: str, value: object) -> str:
