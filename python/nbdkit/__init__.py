@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol, TypeVar
 
+    from ._next import Background as Background
+    from ._next import Next as Next
     from ._outside import *  # noqa: F403
     from ._parameters import Parameter as Parameter
     from ._parameters import choice as choice
@@ -78,6 +80,7 @@ if not TYPE_CHECKING:
     }
     # What is loaded when it is used, and where it is. Of parsers that older servers lack the package has its own.
     _LATER = {
+        **dict.fromkeys(("Background", "Next"), "_next"),
         **dict.fromkeys(("parse_delay", "parse_probability"), "_outside"),
         **dict.fromkeys(("Parameter", "choice", "delay", "list_of", "parameter", "password", "path", "probability",
                          "size"), "_parameters"),

@@ -7,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import nbdkit
 import pytest
 
 from filter_kit import EVALUATE, EXAMPLES, FILTER, Translate, evaluate
@@ -55,6 +56,13 @@ def test_every_operation_of_next(translate: Translate) -> None:
     section = TEXT.partition("\n## next\n")[2].partition("\n## ")[0] + TEXT.partition("## In the background")[2]
     named = set(re.findall(r"`(?:next\.)?(\w+)\b[^`]*`", section))
     assert set(there) <= named, set(there) - named
+
+
+def test_the_types_have_every_operation(translate: Translate) -> None:
+    h = translate(EVALUATE + "\ndef after_fork(next):\n    global own\n    own = next.background()\n").connect()
+    for real, type_ in ("next", nbdkit.Next), ("own", nbdkit.Background):
+        there = eval(evaluate(h, f"sorted(n for n in dir({real}) if not n.startswith('_'))"))
+        assert there == sorted(name for name in dir(type_) if not name.startswith("_"))
 
 
 def test_every_example() -> None:
