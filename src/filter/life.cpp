@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ranges>
 #include <string>
 
 #include "../nbdkit/server.hpp"
@@ -164,8 +163,8 @@ int thread_model(int) noexcept { return thread_model(); }
 // From the plugin's side up, as nbdkit does it.
 int get_ready(int thread_model) noexcept {
   Background::set_thread_model(thread_model);
-  for (const Translator& translator : std::views::reverse(translators))
-    if (start_step(*translator.script, id::get_ready) == -1) return -1;
+  for (auto translator = translators.rbegin(); translator != translators.rend(); ++translator)
+    if (start_step(*translator->script, id::get_ready) == -1) return -1;
   expect_fork();
   return 0;
 }
