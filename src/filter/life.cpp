@@ -163,8 +163,8 @@ int thread_model(int) noexcept { return thread_model(); }
 // From the plugin's side up, as nbdkit does it.
 int get_ready(int thread_model) noexcept {
   Background::set_thread_model(thread_model);
-  for (auto translator = translators.rbegin(); translator != translators.rend(); ++translator)
-    if (start_step(*translator->script, id::get_ready) == -1) return -1;
+  for (std::size_t i = translators.size(); i-- > 0;)
+    if (start_step(*translators[i].script, id::get_ready) == -1) return -1;
   expect_fork();
   return 0;
 }

@@ -18,7 +18,10 @@ class Stack {
   Stack(const Stack&) = delete;
   Stack& operator=(const Stack&) = delete;
 
-  Level& top() noexcept { return layers_.empty() ? static_cast<Level&>(bottom_) : *layers_.back(); }
+  Level& top() noexcept {
+    if (layers_.empty()) return bottom_;
+    return *layers_.back();
+  }
 
   // From the top down, as far as a translator does not say otherwise; false: all of it is closed again.
   bool open(bool readonly, const std::string& export_name) noexcept {
