@@ -96,7 +96,7 @@ void configure(const nbdkit_plugin& p, const std::vector<std::string>& parameter
 int main(int argc, char** argv) {
   const Arguments given = arguments(argc, argv, "usage: in_process PLUGIN.so [KEY=VALUE …] SECONDS CALLBACK[:SIZE] …");
   // What a plugin does not call need not be here.
-  void* const library = dlopen(given.settings[0].c_str(), RTLD_NOW | RTLD_GLOBAL);
+  void* const library = dlopen(given.settings[0].c_str(), RTLD_LAZY | RTLD_GLOBAL);
   if (library == nullptr) give_up(dlerror());
   const auto init = reinterpret_cast<nbdkit_plugin* (*)()>(dlsym(library, "plugin_init"));
   if (init == nullptr) give_up(dlerror());
