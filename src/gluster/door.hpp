@@ -51,17 +51,18 @@ class Workers {
  public:
   // Takes the job if true; false: there can be no thread for it.
   bool post(Job* job) noexcept;
-  // Whether all threads have ended within this time, for which they must have nothing to do.
-  bool stop(std::chrono::seconds patience) noexcept;
+  // Whether all threads have ended within so many seconds, for which they must have nothing to do. Needs to be
+  // detached.
+  bool stop(int seconds) noexcept;
 
  private:
   static void* work(void* workers) noexcept;
 
   std::mutex mutex_;
-  std::condition_variable wake_, ended_;
+  std::condition_variable wake_;
   std::deque<Job*> jobs_;  // first come, first served
   std::size_t idle_ = 0;
-  std::size_t threads_ = 0;
+  std::vector<pthread_t> threads_;
   bool stopping_ = false;
 };
 

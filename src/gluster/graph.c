@@ -192,9 +192,8 @@ void graph_log(const char* text, bool is_error) {
 
 bool graph_in_synctask(void) { return synctask_get() != NULL; }
 
-int graph_thread(void* (*run)(void*), void* argument) {
-  pthread_t thread;
-  return gf_thread_create_detached(&thread, run, argument, "python") != 0 ? EAGAIN : 0;
+bool graph_thread(pthread_t* thread, void* (*run)(void*), void* argument) {
+  return gf_thread_create(thread, NULL, run, argument, "python") == 0;
 }
 
 void graph_frame(const call_frame_t* frame, FrameFacts* facts) {

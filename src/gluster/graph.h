@@ -7,6 +7,7 @@
 
 // It is C's as well, and has GlusterFS's names.
 // NOLINTBEGIN(modernize-*,bugprone-reserved-identifier,clang-analyzer-optin.performance.Padding)
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -122,8 +123,8 @@ xlator_t* graph_set_this(xlator_t* xl) NOEXCEPT;
 void graph_log(const char* text, bool is_error) NOEXCEPT;
 // Whether this thread runs one of GlusterFS's own light threads, whose stack is not the thread's.
 bool graph_in_synctask(void) NOEXCEPT;
-// Starts a thread as GlusterFS does: with its signals blocked. 0, or an errno.
-int graph_thread(void* (*run)(void*), void* argument) NOEXCEPT;
+// Starts a thread as GlusterFS does: with its signals blocked. To be joined or detached. False: it could not be started.
+bool graph_thread(pthread_t* thread, void* (*run)(void*), void* argument) NOEXCEPT;
 
 typedef struct FrameFacts {
   uint32_t uid, gid;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "door.hpp"
 #include "module.hpp"
@@ -25,7 +26,8 @@ class Home {
     if (std::this_thread::get_id() == id_) return task();
     const std::lock_guard turn{turn_};
     std::unique_lock lock{mutex_};
-    if (!started_ && graph_thread(live, this) != 0) return;
+    pthread_t thread{};
+    if (!started_ && !graph_thread(&thread, live, this)) return;
     started_ = true;
     task_ = &task;
     changed_.notify_all();
@@ -65,6 +67,9 @@ std::vector<Instance*>& instances() noexcept {
   static auto* const list = new std::vector<Instance*>;
   return *list;
 }
+
+// The last one that has left its graph. Used at home only.
+Instance* retired = nullptr;
 
 // glusterfs._door, the half of this file that is written in Python.
 PyObject* door_module = nullptr;
@@ -305,7 +310,9 @@ void door_fini(xlator_t* xl) noexcept {
     close(instance);
   });
   *graph_private(xl) = nullptr;
-  if (instance->workers.stop(patience) && idle && instance->exported == 0) delete instance;
+  if (!instance->workers.stop(static_cast<int>(patience.count())) || !idle || instance->exported > 0) return;
+  // Not yet: a thread of GlusterFS's may be about to say that it forgets something. The one before has had its time.
+  at_home([&] { delete std::exchange(retired, instance); });
 }
 
 void door_forget(xlator_t* xl, uint64_t context) noexcept {

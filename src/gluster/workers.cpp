@@ -3,6 +3,9 @@
 //
 // There is a thread for each request that is at work, since each may wait for another: for a lock that a later request
 // lets go, say. One that has had nothing to do for a while ends.
+#include <algorithm>
+#include <ctime>
+
 #include "door.hpp"
 
 namespace nbdkit_python::gluster {
@@ -10,9 +13,10 @@ namespace nbdkit_python::gluster {
 bool Workers::post(Job* job) noexcept {
   const std::lock_guard lock{mutex_};
   if (idle_ <= jobs_.size()) {
-    if (graph_thread(work, this) == 0)
-      ++threads_;
-    else if (threads_ == 0)
+    pthread_t thread{};
+    if (graph_thread(&thread, work, this))
+      threads_.push_back(thread);
+    else if (threads_.empty())
       return false;
   }
   jobs_.push_back(job);
@@ -20,11 +24,20 @@ bool Workers::post(Job* job) noexcept {
   return true;
 }
 
-bool Workers::stop(std::chrono::seconds patience) noexcept {
-  std::unique_lock lock{mutex_};
-  stopping_ = true;
-  wake_.notify_all();
-  return ended_.wait_for(lock, patience, [&] { return threads_ == 0; });
+bool Workers::stop(int seconds) noexcept {
+  std::vector<pthread_t> threads;
+  {
+    const std::lock_guard lock{mutex_};
+    stopping_ = true;
+    threads.swap(threads_);
+    wake_.notify_all();
+  }
+  // Joined, since what GlusterFS has for each thread goes with the thread, and the graph's memory goes next.
+  timespec end{};
+  clock_gettime(CLOCK_REALTIME, &end);
+  end.tv_sec += seconds;
+  return std::ranges::all_of(threads,
+                             [&](pthread_t thread) { return pthread_timedjoin_np(thread, nullptr, &end) == 0; });
 }
 
 void* Workers::work(void* workers) noexcept {
@@ -43,9 +56,10 @@ void* Workers::work(void* workers) noexcept {
     job->run(job);
     lock.lock();
   }
-  --self.threads_;
-  // Notified under the lock: who waits may free all this next.
-  self.ended_.notify_all();
+  if (!self.stopping_) {
+    std::erase_if(self.threads_, [](pthread_t thread) { return pthread_equal(thread, pthread_self()) != 0; });
+    pthread_detach(pthread_self());
+  }
   return nullptr;
 }
 
