@@ -31,12 +31,13 @@ class _Finder:
     """Has `logging` and `warnings` write to nbdkit's log, once they are imported: most scripts need neither."""
 
     names = {"logging", "warnings"}
+    meta_path = sys.meta_path
 
     @classmethod
     def find_spec(cls, name: str, path: object = None, target: object = None) -> object:
         if name not in cls.names:
             return None
-        others = (finder.find_spec(name, None) for finder in sys.meta_path
+        others = (finder.find_spec(name, None) for finder in cls.meta_path
                   if finder is not cls)  # type: ignore[comparison-overlap]
         spec = next(filter(None, others), None)
         if spec is not None and spec.loader is not None:
@@ -51,8 +52,11 @@ class _Finder:
 
     @staticmethod
     def prepare(module: ModuleType) -> None:
-        from . import _log
-
+        try:
+            from . import _log
+        except Exception:
+            # The script has taken this package to pieces. What it imports next, or traceback for it, must work.
+            return
         _log.prepare(module)
 
 
