@@ -43,7 +43,7 @@ class _Finder:
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
-            def exec_module(module: ModuleType) -> None:
+            def exec_module(module: "ModuleType") -> None:  # not looked up when this runs
                 load(module)
                 cls.prepare(module)
 

@@ -45,6 +45,8 @@ STATEMENTS = [
     "sys.modules['__main__'] = types.ModuleType('__main__')",
     "sys.modules['nbdkit'] = sys.modules['_nbdkit'] = None",
     "nbdkit = sys.modules['nbdkit'] = types.ModuleType('nbdkit')",
+    "sys.modules.pop('warnings', None); sys.modules['nbdkit'] = sys.modules['_nbdkit'] = None\nimport warnings",
+    "sys.modules.pop('warnings', None); sys.modules['nbdkit._process'].__dict__.clear()\nimport warnings",
     "for name in [n for n in sys.modules if 'nbdkit' in n]: del sys.modules[name]\nimport nbdkit; nbdkit.debug('')",
     "for name in dir(nbdkit): setattr(nbdkit, name, None)",
     "for name in ('nbdkit._process', 'nbdkit._script', 'nbdkit._errors'): sys.modules[name].__dict__.clear()",
