@@ -59,6 +59,7 @@ CONNECTING = """block_size can_cache can_extents can_fast_zero can_flush can_fua
 @pytest.mark.parametrize("shape", SHAPES)
 def test_calls_over_a_servers_life(serve: Serve, shape: str) -> None:
     server = serve(script(shape, optional(shape)), "first=1", "second=two words")
+    wait_for_call(server, "after_fork()")  # which nbdkit calls when it has told that it listens
     assert calls(server) == ["config('first', '1')", "config('second', 'two words')", "config_complete()",
                              "thread_model()", "get_ready()", "after_fork()"]
     h = server.connect(opt_mode=True, full_info=True)
