@@ -132,7 +132,8 @@ class Parameter(Generic[T]):
         self.help = help
         self.magic = magic
         self.given = False
-        read = _reader(self.type.type if isinstance(type, list_of) else type)
+        items: Any = type
+        read = _reader(items.type if isinstance(items, list_of) else items)
         self._least, self._most = (read(bound) if isinstance(bound, str) else bound for bound in (minimum, maximum))
 
     @property
