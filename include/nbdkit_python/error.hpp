@@ -16,6 +16,9 @@ struct Failure {
   std::string message;  // for the log; empty where there is nothing to say
 };
 
+// The pending exception, which is pending no more; empty: there is none.
+Ref take_exception() noexcept;
+
 // Takes the pending exception.
 //   set_error: what the script gave to nbdkit.set_error() in this call, or 0
 // errno, first that applies: nbdkit.Error's, set_error, OSError's, the exception's class, EIO.

@@ -84,22 +84,6 @@ std::string formatted(PyObject* exception) {
   return std::string{Py_TYPE(exception)->tp_name} + ": " + log_text(exception);
 }
 
-Ref take_exception() noexcept {
-#if PY_VERSION_HEX >= 0x030C0000
-  return Ref::take(PyErr_GetRaisedException());
-#else
-  PyObject* type = nullptr;
-  PyObject* value = nullptr;
-  PyObject* trace = nullptr;
-  PyErr_Fetch(&type, &value, &trace);
-  PyErr_NormalizeException(&type, &value, &trace);
-  if (trace != nullptr) PyException_SetTraceback(value, trace);
-  Py_XDECREF(type);
-  Py_XDECREF(trace);
-  return Ref::take(value);
-#endif
-}
-
 bool is(PyObject* exception, const Ref& type) noexcept {
   return PyObject_TypeCheck(exception, reinterpret_cast<PyTypeObject*>(type.get()));
 }
@@ -126,6 +110,22 @@ std::string one_line(const std::string& text) {
 Ref encoded(PyObject* text) noexcept { return Ref::take(PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace")); }
 
 }  // namespace
+
+Ref take_exception() noexcept {
+#if PY_VERSION_HEX >= 0x030C0000
+  return Ref::take(PyErr_GetRaisedException());
+#else
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* trace = nullptr;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  if (trace != nullptr) PyException_SetTraceback(value, trace);
+  Py_XDECREF(type);
+  Py_XDECREF(trace);
+  return Ref::take(value);
+#endif
+}
 
 Failure take_raw_failure(int set_error) noexcept {
   const Ref exception = take_exception();

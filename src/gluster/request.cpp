@@ -98,20 +98,6 @@ bool answered(Frame* frame) noexcept {
   return false;
 }
 
-Ref take_exception() noexcept {
-#if PY_VERSION_HEX >= 0x030C0000
-  return Ref::take(PyErr_GetRaisedException());
-#else
-  PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
-  PyErr_Fetch(&type, &value, &trace);
-  PyErr_NormalizeException(&type, &value, &trace);
-  if (value != nullptr && trace != nullptr) PyException_SetTraceback(value, trace);
-  Py_XDECREF(type);
-  Py_XDECREF(trace);
-  return Ref::take(value);
-#endif
-}
-
 void put_back(Ref exception) noexcept {
   PyObject* const type = object(Py_TYPE(exception.get()));
   PyErr_SetObject(type, exception.get());
