@@ -84,13 +84,11 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_CURRENT_BINARY_DIR})
 
-# debian_package(NAME SUMMARY FIELD VALUE …): its scripts, if it has any, are in a folder of that name.
+# debian_package(NAME SUMMARY FIELD VALUE …)
 function(debian_package component summary)
   string(TOUPPER ${component} id)
   set(CPACK_DEBIAN_${id}_PACKAGE_NAME ${component} PARENT_SCOPE)
   set(CPACK_COMPONENT_${id}_DESCRIPTION ${summary} PARENT_SCOPE)
-  file(GLOB scripts ${CMAKE_CURRENT_SOURCE_DIR}/packaging/debian/${component}/*)
-  set(CPACK_DEBIAN_${id}_PACKAGE_CONTROL_EXTRA ${scripts} PARENT_SCOPE)
   set(fields ${ARGN})
   while(fields)
     list(POP_FRONT fields field value)
@@ -118,4 +116,9 @@ debian_package(python3-aqmp "asynchronous client of QEMU's monitor"
   PACKAGE_DEPENDS python3:any PACKAGE_ARCHITECTURE all)
 debian_package(python3-xenstore "client of Xen's store"
   PACKAGE_DEPENDS python3:any PACKAGE_ARCHITECTURE all)
+# Those with modules in Python compile them where they are installed.
+file(GLOB scripts ${CMAKE_CURRENT_SOURCE_DIR}/packaging/debian/*)
+foreach(id IN ITEMS NBDKIT-PYTHON NBDKIT-PYTHON-GLUSTER PYTHON3-AQMP PYTHON3-XENSTORE)
+  set(CPACK_DEBIAN_${id}_PACKAGE_CONTROL_EXTRA ${scripts})
+endforeach()
 include(CPack)
