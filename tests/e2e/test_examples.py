@@ -22,7 +22,7 @@ from harness import EXAMPLES, nbdkit, raises_errno
 
 RAM_DISKS = ["ramdisk.py", "ramdisk_v1.py", "ramdisk_count.py"]
 ALL = sorted(path.name for path in EXAMPLES.glob("*.py"))
-SERVED_ALONE = [name for name in ALL if name not in ("web.py", "xenstore_disk.py", "gluster_disk.py")]
+SERVED_ALONE = [name for name in ALL if name not in ("web.py", "redis_disk.py", "xenstore_disk.py", "gluster_disk.py")]
 
 
 def docstring(example: str) -> str:
