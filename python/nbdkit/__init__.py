@@ -12,9 +12,10 @@ from ._errors import Error as Error
 
 TYPE_CHECKING = False  # as in `typing`, whose import takes time
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from typing import Protocol, TypeVar
 
+    from ._next import AsyncNext as AsyncNext
     from ._next import Background as Background
     from ._next import Next as Next
     from ._outside import *  # noqa: F403
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ._parameters import size as size
 
     class _Sized(Protocol):
-        def get_size(self) -> int: ...
+        def get_size(self) -> int | Awaitable[int]: ...
 
     _Disk = TypeVar("_Disk", bound=Callable[[bool], _Sized])
     _Translator = TypeVar("_Translator", bound=Callable[..., object])
@@ -80,7 +81,7 @@ if not TYPE_CHECKING:
     }
     # What is loaded when it is used, and where it is. Of parsers that older servers lack the package has its own.
     _LATER = {
-        **dict.fromkeys(("Background", "Next"), "_next"),
+        **dict.fromkeys(("AsyncNext", "Background", "Next"), "_next"),
         **dict.fromkeys(("parse_delay", "parse_probability"), "_outside"),
         **dict.fromkeys(("Parameter", "choice", "delay", "list_of", "parameter", "password", "path", "probability",
                          "size"), "_parameters"),

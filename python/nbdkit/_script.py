@@ -27,6 +27,10 @@ _CO_GENERATOR = 0x20
 _CO_COROUTINE = 0x80
 _CO_ASYNC_GENERATOR = 0x200
 
+# What cannot be `async def`: an instance must be there when its class is called, and before the server's fork, which
+# takes no thread along, no loop runs.
+_PLAIN = frozenset(("__init__", "load", "dump_plugin", "config", "config_complete", "thread_model", "get_ready"))
+
 Callback = Callable[..., object]
 Spec = tuple[str, int, bool, str]  # name, need, whether it may be a generator, the parameters
 
@@ -191,6 +195,12 @@ def resolve(script: ModuleType, specs: Iterable[Spec], kind: str) -> tuple[list[
 
         for name in table.keys() & _parameters.CALLBACKS.keys():
             table[name] = _parameters.CALLBACKS[name](declared, table[name])
+    for name, _, _, names in specs:
+        callback = table[name]
+        if callback is not None and _flags(callback) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
+            from ._loop import waiting
+
+            table[name] = waiting(name, callback, names)
     if kind == "translator":
         _refuse_misspelt(vars(script if cls is None else cls), {spec[0]: spec[3] for spec in specs})
     return list(table.values()), warnings
@@ -255,11 +265,10 @@ def fault(callback: object, name: str, may_yield: bool, parameters: str) -> str 
     if not callable(callback):
         return f"expected a function {name}({parameters}), got {type(callback).__name__} {_short(callback)}"
     function, bound = _function(callback)
-    written, _ = _function(_called(callback))
-    flags = written.__code__.co_flags if written else 0
-    if flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
-        return f"expected a plain function, got `async def {name}`: a callback cannot be asynchronous"
-    if flags & _CO_GENERATOR and not may_yield:
+    flags = _flags(callback)
+    if flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR) and name in _PLAIN:
+        return f"expected a plain function, got `async def {name}`: callbacks can be asynchronous from after_fork on"
+    if flags & (_CO_GENERATOR | _CO_ASYNC_GENERATOR) and not may_yield:
         return "expected a plain function, got a generator: a call of a function with `yield` does not run it"
     if not _fits(callback, function, bound, parameters.count(",") + 1 if parameters else 0):
         return f"expected {name}({parameters}), got {name}{_signature(callback)}"
@@ -282,6 +291,12 @@ def _function(callback: object) -> tuple[FunctionType | None, int]:
     if isinstance(call, FunctionType):
         return call, 1
     return None, 0
+
+
+def _flags(callback: object) -> int:
+    """The co_flags of what runs when this is called; 0 where that is not written in Python."""
+    function, _ = _function(_called(callback))
+    return function.__code__.co_flags if function else 0
 
 
 def _called(callback: object) -> object:

@@ -45,6 +45,7 @@ SHAPES = {
     "v2-count": VERSION_2 + "def pread(h, count, offset, flags): return h.pread(count, offset)\n",
     "v2-buf": VERSION_2 + "def pread(h, buf, offset, flags): h.pread_into(buf, offset)\n",
 }
+SHAPES["v2-async"] = SHAPES["v2-buf"].replace("def ", "async def ")
 BOTH = """
 def open(readonly): return disk.connect(nbdkit.export_name())
 def get_size(h): return h.size
@@ -106,6 +107,8 @@ DISKS = {
     "buf, parallel": Disk("v2-buf", "PARALLEL", fua="NATIVE", cache="NONE", fast_zero=True, multi_conn=True),
     "buf, no zero": Disk("v2-buf", "PARALLEL", without="zero cache", fua="NATIVE", cache="NONE", fast_zero=True),
     "buf, sectors": Disk("v2-buf", "SERIALIZE_REQUESTS", fua="NATIVE", cache="EMULATE", fast_zero=True, sector=512),
+    "async": Disk("v2-async", told=False),
+    "async, parallel": Disk("v2-async", "PARALLEL", fua="NATIVE", fast_zero=True, multi_conn=True),
     "only pread and pwrite": Disk("v2-buf", without="flush trim zero extents cache", fua="NONE", cache="NONE",
                                   fast_zero=True, told=False),
 }

@@ -63,24 +63,21 @@ LOAD_ERRORS = {
     **{f"{name} = {value}": (disk(f"{name} = {value}\n"), rf"{name}\b.*\b{kind}\b") for name, value, kind in (
         ("pread", "3", "int"), ("get_size", "4096", "int"), ("flush", "'yes'", "str"), ("can_write", "True", "bool"))},
     **{f"async {name}": (disk(f"async def {name}({arguments}): pass\n"), rf"{name}\b.*async") for name, arguments in (
-        ("pread", "h, buf, offset, flags"), ("open", "readonly"), ("config_complete", ""), ("flush", "h, flags"),
-        ("list_exports", "readonly, is_tls"), ("cache", "h, count, offset, flags"), ("config", "key, value"))},
+        ("config_complete", ""), ("config", "key, value"))},
     "an async method":
-        (disk("class Disk:\n    async def read(self, h, buf, offset, flags): pass\npread = Disk().read\n"),
-         r"pread\b.*async"),
+        (disk("class Disk:\n    async def ready(self): pass\nget_ready = Disk().ready\n"), r"get_ready\b.*async"),
     "an async object":
-        (disk("class Pread:\n    async def __call__(self, h, buf, offset, flags): pass\npread = Pread()\n"),
-         r"pread\b.*async"),
+        (disk("class Ready:\n    async def __call__(self): pass\nget_ready = Ready()\n"), r"get_ready\b.*async"),
     "an async partial":
-        (disk("from functools import partial\nasync def f(x, h, buf, offset, flags): pass\npread = partial(f, 1)\n"),
-         r"pread\b.*async"),
+        (disk("from functools import partial\nasync def f(x): pass\nget_ready = partial(f, 1)\n"),
+         r"get_ready\b.*async"),
     "a method that does not fit, by a name that scripts share":
         (disk("class Disk:\n    def zero(self, h, count, offset): pass\nzero = Disk().zero\n"),
          r"zero\(h, count, offset, flags\).*zero\(h, count, offset\)"),
     "an async method by a name that scripts share":
-        (disk("class Disk:\n    async def cache(self, h, count, offset, flags): pass\ncache = Disk().cache\n"),
-         r"cache\b.*async"),
-    "an async generator": (disk("async def extents(h, count, offset, flags): yield 1\n"), r"extents\b.*async"),
+        (disk("class Disk:\n    async def config(self, key, value): pass\nconfig = Disk().config\n"),
+         r"config\b.*async"),
+    "an async generator": (disk("async def pread(h, buf, offset, flags): yield\n"), r"pread\b.*(yield|generator)"),
     **{f"yield in {name}": (disk(f"def {name}({arguments}): yield\n"), rf"(?s){name}\b.*(yield|generator)")
        for name, arguments in (("pread", "h, buf, offset, flags"), ("open", "readonly"), ("get_size", "h"))},
     **{f"{name} raises": (disk(f"def {name}(): raise ValueError('not today')\n"),

@@ -222,17 +222,29 @@ def test_pread_that_returns_a_slice_as_first_proposed_for_version_2(serve: Serve
     assert h.pread(300, 100) == (bytes(range(256)) * 2)[100:400]
 
 
-@pytest.mark.parametrize(("name", "parameters"), [
-    ("open", "readonly"),
-    ("get_size", "h"),
-    ("pread", "h, buf, offset, flags"),
-    ("pwrite", "h, buf, offset, flags"),
-    ("flush", "h, flags"),
-    ("config_complete", ""),
-    ("get_ready", ""),
-])
-def test_async_def_is_refused_at_load(start_fails: Callable[..., str], name: str, parameters: str) -> None:
-    said = start_fails(disk(f"async def {name}({parameters}):\n    return 0\n"), "--run=true")
+def test_async_def_is_run(serve: Serve) -> None:
+    h = serve(disk("""
+        contents = bytearray(1 << 20)
+
+
+        async def get_size(h):
+            return len(contents)
+
+
+        async def pread(h, buf, offset, flags):
+            buf[:] = contents[offset:offset + len(buf)]
+
+
+        async def pwrite(h, buf, offset, flags):
+            contents[offset:offset + len(buf)] = buf
+    """)).connect()
+    h.pwrite(b"x" * 512, 1024)
+    assert h.pread(512, 1024) == b"x" * 512
+
+
+@pytest.mark.parametrize("name", ["config_complete", "get_ready"])
+def test_async_def_is_refused_before_there_is_a_loop(start_fails: Callable[..., str], name: str) -> None:
+    said = start_fails(disk(f"async def {name}():\n    return 0\n"), "--run=true")
     assert re.search(rf"^nbdkit: error: .*disk\.py: .*({name}.*async|async.*{name})", said), said
 
 

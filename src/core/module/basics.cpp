@@ -91,16 +91,17 @@ void define_basics(py::module_& m) {
   m.def(
       "_error", [](const py::object& message) { server().error(log_text(message.ptr()).c_str()); }, py::arg("message"),
       "_error(message)\n\nLog a message at any level of verbosity.");
-  m.def("set_error", set_error, py::arg("err"),
-        "set_error(err)\n\nThe errno that the client gets if this callback goes on to raise an exception; 0 takes it "
-        "back.\nRaises TypeError, ValueError.");
+  define_of_call(
+      m, "set_error", std::function{set_error}, py::arg("err"),
+      "set_error(err)\n\nThe errno that the client gets if this callback goes on to raise an exception; 0 takes it "
+      "back.\nRaises TypeError, ValueError.");
   const Server& s = server();
   if (s.shutdown)
     m.def("shutdown", interpreter::shutdown,
           "shutdown()\n\nAsk the server to end, once the requests that it is working on are done.");
   if (s.disconnect)
-    m.def(
-        "disconnect", [](bool force) { server().disconnect(force ? 1 : 0); }, py::arg("force"),
+    define_of_call(
+        m, "disconnect", std::function{[](bool force) { server().disconnect(force ? 1 : 0); }}, py::arg("force"),
         "disconnect(force)\n\nEnd this callback's connection: at once, or (force false) when its requests are done.");
   if (s.stdio_safe)
     m.def(

@@ -6,8 +6,10 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include "nbdkit_python/call.hpp"
 #include "nbdkit_python/error.hpp"
@@ -28,6 +30,12 @@ inline const Server& server() noexcept {
   return call ? call->script().server() : interpreter::server();
 }
 
+// What waits for the coroutine that is running in this thread (a Call of python/nbdkit/_loop.py), or None.
+inline py::object waiting_call() {
+  PyObject* const loop = PyDict_GetItemString(PyImport_GetModuleDict(), "nbdkit._loop");
+  return loop ? py::handle{loop}.attr("current")() : py::none();
+}
+
 [[noreturn]] inline void raise(PyObject* type, const std::string& message) {
   PyErr_SetString(type, message.c_str());
   throw py::error_already_set();
@@ -37,6 +45,25 @@ inline const Server& server() noexcept {
   const auto arguments = py::make_tuple(err, message);
   PyErr_SetObject(PyExc_OSError, arguments.ptr());
   throw py::error_already_set();
+}
+
+// Defines a function about the callback that is running in the thread. A coroutine's callback waits in another thread:
+// there it is called then.
+template <typename Result, typename... Arguments, typename... Extra>
+void define_of_call(py::module_& m, const char* name, std::function<Result(Arguments...)> function,
+                    const Extra&... extra) {
+  m.def(
+      name,
+      [name, function = std::move(function)](Arguments... arguments) -> py::object {
+        if (Call::current() == nullptr)
+          if (const py::object call = waiting_call(); !call.is_none())
+            return call.attr("ask_at_once")(py::module_::import("_nbdkit").attr(name), arguments...);
+        if constexpr (std::is_void_v<Result>)
+          return function(arguments...), py::none();
+        else
+          return function(arguments...);
+      },
+      extra...);
 }
 
 // Arguments. `where` begins the error's message: the function and, where there are several, the parameter.

@@ -36,10 +36,10 @@ py::str export_name() {
   return to_str(name);
 }
 
-bool is_tls() {
+py::bool_ is_tls() {
   const int answer = server().is_tls();
   if (answer == -1) raise_unknown("is_tls");
-  return answer != 0;
+  return py::bool_{answer != 0};
 }
 
 // As socket.getpeername() has it.
@@ -87,20 +87,21 @@ py::object peer_name() {
 void define_connection(py::module_& m) {
   const Server& s = server();
   if (s.export_name)
-    m.def("export_name", export_name,
-          "export_name() -> str\n\nThe export that this connection's client asked for. It can be anything: bytes that "
-          "are not UTF-8 arrive as lone surrogates, as in file names.\nRaises RuntimeError outside a connection.");
+    define_of_call(
+        m, "export_name", std::function{export_name},
+        "export_name() -> str\n\nThe export that this connection's client asked for. It can be anything: bytes that "
+        "are not UTF-8 arrive as lone surrogates, as in file names.\nRaises RuntimeError outside a connection.");
   if (s.is_tls)
-    m.def("is_tls", is_tls,
-          "is_tls() -> bool\n\nWhether this connection is encrypted.\nRaises RuntimeError outside a connection.");
+    define_of_call(
+        m, "is_tls", std::function{is_tls},
+        "is_tls() -> bool\n\nWhether this connection is encrypted.\nRaises RuntimeError outside a connection.");
   if (s.peer_name)
-    m.def("peer_name", peer_name,
-          "peer_name() -> str or tuple\n\nThe client's address, in the form of socket.getpeername().\nRaises "
-          "RuntimeError where it is not known.");
+    define_of_call(m, "peer_name", std::function{peer_name},
+                   "peer_name() -> str or tuple\n\nThe client's address, in the form of socket.getpeername().\nRaises "
+                   "RuntimeError where it is not known.");
   const auto define_id = [&m](const char* name, std::int64_t (*Server::*member)(), const char* doc) {
     if (server().*member)
-      m.def(
-          name, [name, member] { return known(name, (server().*member)()); }, doc);
+      define_of_call(m, name, std::function{[name, member] { return known(name, (server().*member)()); }}, doc);
   };
   define_id(
       "peer_pid", &Server::peer_pid,
@@ -111,14 +112,12 @@ void define_connection(py::module_& m) {
             "peer_gid() -> int\n\nThe client's group id; on Unix sockets.\nRaises RuntimeError where it is not known.");
   const auto define_text = [&m](const char* name, char* (*Server::*member)(), const char* doc) {
     if (server().*member)
-      m.def(
-          name,
-          [name, member] {
-            // Where there is no connection, nbdkit's functions about TLS abort the process.
-            if (server().is_tls && server().is_tls() == -1) raise_unknown(name);
-            return known(name, (server().*member)());
-          },
-          doc);
+      define_of_call(m, name, std::function{[name, member] {
+                       // Where there is no connection, nbdkit's functions about TLS abort the process.
+                       if (server().is_tls && server().is_tls() == -1) raise_unknown(name);
+                       return known(name, (server().*member)());
+                     }},
+                     doc);
   };
   define_text(
       "peer_security_context", &Server::peer_security_context,

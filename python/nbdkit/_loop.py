@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Callbacks that are `async def`: their coroutines run on one asyncio loop, in a thread of its own.
+
+The server's thread that has called waits for the answer. Meanwhile it does for the coroutine what only it can, because
+nbdkit knows a request and its connection by the thread: say who the client is, and use what is below a translator.
+The loop starts with the first such call, which is after the server's fork, and ends with the process's atexit hooks.
+"""
+
+import asyncio
+import atexit
+import os
+import threading
+from _thread import allocate_lock
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from functools import partial, wraps
+from queue import SimpleQueue
+from types import AsyncGeneratorType
+
+import _nbdkit
+
+PATIENCE = 5.0  # seconds for which the end waits for the script's tasks, once they have been cancelled
+
+Callback = Callable[..., object]
+
+_current: ContextVar["Call | None"] = ContextVar("nbdkit", default=None)
+_runs: set["Run"] = set()  # that are under way
+_starting = allocate_lock()
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+class Run:
+    """A callback's coroutine: what becomes of it is in `answer` or `error` when ended() is called, on the loop."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.answer: object = None
+        self.error: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, coroutine: Coroutine[object, object, object]) -> None:
+        """From any thread, whose context it gets."""
+        _running().call_soon_threadsafe(self._begin, coroutine)
+
+    def _begin(self, coroutine: Coroutine[object, object, object]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(coroutine), name=self.name)
+        _runs.add(self)  # asyncio itself does not keep its tasks
+
+    async def _run(self, coroutine: Coroutine[object, object, object]) -> None:
+        try:
+            self.answer = await coroutine
+        except BaseException as error:  # the callback's, whatever it is: the loop must go on
+            self.error = error
+        _end_if_forked(self.name)
+        _runs.discard(self)
+        self.ended()
+
+    def ended(self) -> None:
+        """Only the attributes have the answer and the error now, or what these refer to."""
+        raise NotImplementedError
+
+
+class Call(Run):
+    """A callback whose thread waits for the answer."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.over = False
+        self._asked = 0  # how many of ask() are under way
+        self._ending = allocate_lock()  # guards `over`: what is put after the end nobody would do
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def run(self, coroutine: Coroutine[object, object, object]) -> None:
+        """Have it run, until it ends; meanwhile do what it asks for."""
+        context = copy_context()
+        context.run(_current.set, self)
+        context.run(self.start, coroutine)
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def ended(self) -> None:
+        with self._ending:
+            self.over = True
+            self._jobs.put(None)
+
+    async def ask(self, function: Callback, *arguments: object, **named: object) -> object:
+        """Call the function in the thread that waits. Meanwhile the loop runs other coroutines."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
+        job = partial(_do, partial(function, *arguments, **named), partial(loop.call_soon_threadsafe, _settle, future))
+        if not self._put(job):
+            return function(*arguments, **named)  # it says that it is too late
+        del job, arguments, named  # which may have the request's data
+        self._asked += 1
+        try:
+            return await future
+        finally:
+            self._asked -= 1
+
+    def ask_at_once(self, function: Callback, *arguments: object) -> object:
+        """The same for a function that takes no time, and cannot be awaited."""
+        if self._asked and asyncio._get_running_loop() is not None:
+            # The loop must not wait for what may wait for the loop.
+            raise RuntimeError(f"nbdkit.{function.__name__}: this callback's thread is busy with an operation of "
+                               "next's: call it before")
+        came: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
+        if not self._put(partial(_do, partial(function, *arguments), lambda *outcome: came.put(outcome))):
+            return function(*arguments)
+        answer, error = came.get()
+        if error is not None:
+            raise error
+        return answer
+
+    def _put(self, job: Callable[[], None]) -> bool:
+        with self._ending:
+            if not self.over:
+                self._jobs.put(job)
+            return not self.over
+
+
+def _do(function: Callable[[], object], tell: Callable[[object, BaseException | None], object]) -> None:
+    try:
+        answer = function()
+    except BaseException as error:
+        tell(None, error)
+    else:
+        tell(answer, None)
+
+
+def _settle(future: asyncio.Future[object], answer: object, error: BaseException | None) -> None:
+    if future.done():  # cancelled
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(answer)
+
+
+def current() -> Call | None:
+    """The callback that this coroutine, task or thread of asyncio's works for, if it has not ended."""
+    call = _current.get()
+    return None if call is None or call.over else call
+
+
+class AsyncNext:
+    """What is below a translator, for its coroutines: the methods of the server's own object, to be awaited.
+
+    Its type for annotations is nbdkit.AsyncNext.
+    """
+
+    def __init__(self, call: Call, below: object) -> None:
+        self._call = call
+        self._below = below
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        return partial(self._call.ask, getattr(self._below, name))
+
+
+def waiting(name: str, callback: Callback, parameters: str) -> Callback:
+    """A plain function that is the callback: it has the coroutine run, and waits for its answer."""
+    names = parameters.split(", ")
+    place = names.index("next") if "next" in names else None
+
+    @wraps(callback)
+    def call(*arguments: object) -> object:
+        this = Call(name)
+        if place is not None:
+            arguments = (*arguments[:place], AsyncNext(this, arguments[place]), *arguments[place + 1:])
+        called = callback(*arguments)
+        # Nothing here may keep the arguments: the data of a request must have no user when this returns.
+        del arguments
+        this.run(_all(called) if isinstance(called, AsyncGeneratorType) else called)  # type: ignore[arg-type]
+        if this.error is None:
+            return this.answer
+        error, this.error = this.error, None
+        try:
+            # Without the frame of Run._run().
+            raise error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+        finally:
+            del error
+
+    return call
+
+
+async def _all(items: AsyncGenerator[object, None]) -> list[object]:
+    return [item async for item in items]
+
+
+def _running() -> asyncio.AbstractEventLoop:
+    """The loop; started if it does not run yet."""
+    global _loop
+    if _loop is None:
+        with _starting:
+            if _loop is None:
+                started: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = SimpleQueue()
+                thread = threading.Thread(target=_live, args=(started,), name="asyncio", daemon=True)
+                thread.start()
+                _loop, end = started.get()
+                atexit.register(_stop, thread, _loop, end)
+                os.register_at_fork(after_in_child=partial(_in_child, thread, _loop))
+    return _loop
+
+
+def _live(started: "SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]]") -> None:
+    async def serve() -> None:
+        end = asyncio.Event()
+        started.put((asyncio.get_running_loop(), end))
+        await end.wait()
+
+    try:
+        # At its end it cancels what other tasks there are.
+        asyncio.run(serve())
+    finally:
+        _end_if_forked("asyncio")
+
+
+def _stop(thread: threading.Thread, loop: asyncio.AbstractEventLoop, end: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(end.set)
+    thread.join(PATIENCE)
+    if thread.is_alive():
+        _nbdkit._error(f"asyncio: the script's tasks were cancelled, and have not ended within {PATIENCE:g} seconds")
+
+
+_forked = False  # whether this process is a child that was forked on the loop
+
+
+def _in_child(thread: threading.Thread, loop: asyncio.AbstractEventLoop) -> None:
+    global _forked
+    if threading.current_thread() is thread:
+        _forked = True
+        loop.stop()
+
+
+def _end_if_forked(where: str) -> None:
+    """A child that was forked by a coroutine must not go on as the server, with the parent's loop."""
+    if _forked:
+        _nbdkit._error(f"{where}: a process that was forked in this callback has come back from it: it must end with "
+                       "os._exit()")
+        os._exit(1)
