@@ -18,6 +18,8 @@ struct Failure {
 
 // The pending exception, which is pending no more; empty: there is none.
 Ref take_exception() noexcept;
+// Makes it the pending one again; empty: none is.
+void put_back(Ref exception) noexcept;
 
 // Takes the pending exception.
 //   set_error: what the script gave to nbdkit.set_error() in this call, or 0

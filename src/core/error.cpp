@@ -127,6 +127,16 @@ Ref take_exception() noexcept {
 #endif
 }
 
+void put_back(Ref exception) noexcept {
+#if PY_VERSION_HEX >= 0x030C0000
+  PyErr_SetRaisedException(exception.release());
+#else
+  PyObject* const value = exception.release();
+  if (value == nullptr) return PyErr_Clear();
+  PyErr_Restore(Py_NewRef(Py_TYPE(value)), value, PyException_GetTraceback(value));
+#endif
+}
+
 Failure take_raw_failure(int set_error) noexcept {
   const Ref exception = take_exception();
   if (!exception) return {EIO, "failed without an exception"};

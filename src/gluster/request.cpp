@@ -98,11 +98,6 @@ bool answered(Frame* frame) noexcept {
   return false;
 }
 
-void put_back(Ref exception) noexcept {
-  PyObject* const type = object(Py_TYPE(exception.get()));
-  PyErr_SetObject(type, exception.get());
-}
-
 // The pending exception ends the request. An Error is what the script means to answer, or its child has answered: then
 // it has the child's answer with it. Anything else is a mistake, and logged.
 void fail(Frame* frame) noexcept {
@@ -118,7 +113,7 @@ void fail(Frame* frame) noexcept {
     PyErr_Clear();
     fail_with(frame, static_cast<int>(err), with_answer ? outgoing.values() : nullptr);
   } else {
-    if (exception) put_back(std::move(exception));
+    put_back(std::move(exception));
     const Failure failure = take_raw_failure();
     complain(frame->fop, failure.message);
     fail_with(frame, failure.err);
@@ -663,10 +658,10 @@ int frame_clear(PyObject* self) noexcept {
 void frame_finalize(PyObject* self) noexcept {
   Frame* const frame = frame_of(self);
   if (frame->frame == nullptr) return;
-  const Ref exception = PyErr_Occurred() ? take_exception() : Ref{};
+  Ref exception = take_exception();
   complain(frame->fop, "the script has not answered this request, and cannot any more: it fails with EIO");
   unwind(frame, -1, EIO, nullptr);
-  if (exception) put_back(Ref::borrow(exception.get()));
+  put_back(std::move(exception));
 }
 
 void frame_dealloc(PyObject* self) noexcept {

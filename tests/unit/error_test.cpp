@@ -199,6 +199,18 @@ TEST_F(ErrorTest, NothingPending) {
   EXPECT_FALSE(failure.message.empty());
 }
 
+TEST_F(ErrorTest, PutBackAsItWas) {
+  raise("try:\n  1 / 0\nexcept ZeroDivisionError:\n  raise KeyError('k')");
+  put_back(take_exception());
+  const Failure failure = take_raw_failure();
+  EXPECT_CONTAINS(failure.message, "ZeroDivisionError: division by zero");
+  EXPECT_CONTAINS(failure.message, "line 4");
+  EXPECT_CONTAINS(failure.message, "KeyError: 'k'");
+  EXPECT_FALSE(take_exception());
+  put_back(Ref{});
+  EXPECT_EQ(raised(), "");
+}
+
 TEST_F(ErrorTest, KeepsNoReferenceToTheException) {
   run("error, other = nbdkit.Error(28, 'x'), ValueError('x')");
   for (const char* const name : {"error", "other"}) {
