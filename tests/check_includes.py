@@ -4,8 +4,8 @@
 
     check_includes.py ROOT [CORE_LIBRARY NM]
 
-Includes run downward only: doors -> call -> script, buffer -> convert, error, interpreter -> attach, ref, server ->
-python. Exit status 1, and a line on each fault, where they do not.
+Includes run downward only: doors -> call -> script, buffer -> convert, error, interpreter, type -> attach, ref,
+server -> python. Exit status 1, and a line on each fault, where they do not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 ROOMS = [
     {"python.hpp"},
     {"attach.hpp", "ref.hpp", "server.hpp", "module.hpp"},
-    {"convert.hpp", "error.hpp", "interpreter.hpp"},
+    {"convert.hpp", "error.hpp", "interpreter.hpp", "type.hpp"},
     {"script.hpp", "buffer.hpp"},
     {"call.hpp"},
 ]

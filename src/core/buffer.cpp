@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "nbdkit_python/error.hpp"
+#include "nbdkit_python/type.hpp"
 
 namespace nbdkit_python {
 
@@ -46,17 +47,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
 void release_buffer(PyObject* self, Py_buffer*) { --reinterpret_cast<Exporter*>(self)->views; }
 
 PyTypeObject* exporter_type() noexcept {
-  static PyTypeObject* const type = [] {
-    PyType_Slot slots[] = {
-        {Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
-        {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)},
-        {Py_tp_doc, const_cast<char*>("A request's buffer, good for one callback.")},
-        {0, nullptr},
-    };
-    PyType_Spec spec = {"nbdkit.Buffer", sizeof(Exporter), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                        slots};
-    return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-  }();
+  static PyTypeObject* const type =
+      make_type("nbdkit.Buffer", "A request's buffer, good for one callback.", sizeof(Exporter), no_constructor,
+                {{Py_bf_getbuffer, slot(get_buffer)}, {Py_bf_releasebuffer, slot(release_buffer)}});
   return type;
 }
 

@@ -73,9 +73,7 @@ std::vector<PyMethodDef> with_operations(std::vector<PyMethodDef> methods) {
 
 // The methods last as long as the type.
 PyTypeObject* make_type(const char* name, const char* doc, std::vector<PyMethodDef>& methods) noexcept {
-  PyType_Slot slots[] = {{Py_tp_methods, methods.data()}, {Py_tp_doc, const_cast<char*>(doc)}, {0, nullptr}};
-  PyType_Spec spec = {name, sizeof(Object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-  return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+  return nbdkit_python::make_type(name, doc, sizeof(Object), no_constructor, {{Py_tp_methods, methods.data()}});
 }
 
 PyTypeObject* next_type() noexcept {

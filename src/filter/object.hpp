@@ -6,6 +6,7 @@
 
 #include "background.hpp"
 #include "nbdkit_python/call.hpp"
+#include "nbdkit_python/type.hpp"
 
 namespace nbdkit_python::filter {
 
@@ -26,10 +27,6 @@ Object* usable_in_background(PyObject* self, const char* method) noexcept;
 // The operations of a connection that is open.
 extern const std::array<PyMethodDef, 20> operations;
 
-template <typename Function>
-PyCFunction function(Function* f) noexcept {
-  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
-}
 constexpr int fast = METH_FASTCALL | METH_KEYWORDS;
 
 }  // namespace nbdkit_python::filter
