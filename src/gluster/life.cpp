@@ -5,6 +5,7 @@
 // likes, also in ones that end, while Python's main thread must stay. Once started it stays until the process ends,
 // since graphs come and go.
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -14,6 +15,7 @@
 #include "module.hpp"
 #include "nbdkit_python/error.hpp"
 #include "nbdkit_python/interpreter.hpp"
+#include "next.hpp"
 
 namespace nbdkit_python::gluster {
 namespace {

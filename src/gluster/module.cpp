@@ -2,14 +2,20 @@
 // `_glusterfs`: what the package `glusterfs` rests on. Its types, constants, and the table of file operations.
 #include "module.hpp"
 
-#include "door.hpp"
-
 extern "C" {
 #include <glusterfs/glusterfs-fops.h>
 #include <glusterfs/iatt.h>
 }
 
+#include "fields.hpp"
+#include "next.hpp"
+#include "plain.hpp"
+#include "view.hpp"
+
 namespace nbdkit_python::gluster {
+
+Types types;
+
 namespace {
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT,
@@ -23,12 +29,12 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                           nullptr};
 
 // The names of the fields that Python has.
-Ref names(const Field* fields, int count) noexcept {
+Ref names(Fields fields) noexcept {
   const Ref list = Ref::take(PyList_New(0));
-  for (int i = 0; list && i < count; ++i) {
-    if (fields[i].kind == kind_count || fields[i].kind == kind_iobref) continue;
-    const Ref name = Ref::take(PyUnicode_FromString(fields[i].name));
-    if (!name || PyList_Append(list.get(), name.get()) == -1) return {};
+  for (const Field& field : fields) {
+    if (is_hidden(field)) continue;
+    const Ref name = Ref::take(PyUnicode_FromString(field.name));
+    if (!list || !name || PyList_Append(list.get(), name.get()) == -1) return {};
   }
   return list ? Ref::take(PyList_AsTuple(list.get())) : Ref{};
 }
@@ -36,18 +42,36 @@ Ref names(const Field* fields, int count) noexcept {
 // {name: (parameters, fields of the answer)}, in the order of the table.
 Ref fops() noexcept {
   Ref dict = Ref::take(PyDict_New());
-  for (const Fop& fop : graph_fops) {
-    const Ref arguments = names(fop.arguments, fop.argument_count);
-    const Ref answer = names(fop.answer, fop.answer_count);
+  for (int fop = 0; fop < fop_count; ++fop) {
+    const Ref arguments = names(arguments_of(fop));
+    const Ref answer = names(answer_of(fop));
     const Ref row = arguments && answer ? Ref::take(PyTuple_Pack(2, arguments.get(), answer.get())) : Ref{};
-    if (!dict || !row || PyDict_SetItemString(dict.get(), fop.name, row.get()) == -1) return {};
+    if (!dict || !row || PyDict_SetItemString(dict.get(), graph_fops[fop].name, row.get()) == -1) return {};
   }
   return dict;
 }
 
-bool add(PyObject* module, const char* name, PyTypeObject* type) noexcept {
-  return PyModule_AddObjectRef(module, name, object(type)) == 0;
-}
+constexpr struct {
+  const char* name;
+  PyTypeObject* Types::*type;
+  PyTypeObject* (*make)() noexcept;
+} shown_types[] = {
+    {"Loc", &Types::loc, make_loc_type},
+    {"Fd", &Types::fd, make_fd_type},
+    {"Inode", &Types::inode, make_inode_type},
+    {"Locks", &Types::locks, make_locks_type},
+    {"Dict", &Types::dict, make_dict_type},
+    {"Data", &Types::data, make_data_type},
+    {"Dirent", &Types::dirent, make_dirent_type},
+    {"Iatt", &Types::iatt, make_iatt_type},
+    {"Flock", &Types::flock, make_flock_type},
+    {"Lease", &Types::lease, make_lease_type},
+    {"Statvfs", &Types::statvfs, make_statvfs_type},
+    {"Frame", &Types::frame, make_frame_type},
+    {"Next", &Types::next, make_next_type},
+    {"Child", &Types::child, make_child_type},
+    {"Translator", &Types::translator, make_translator_type},
+};
 
 #define CONSTANT(name) \
   { #name, name }
@@ -78,24 +102,19 @@ constexpr struct {
 };
 
 bool fill(PyObject* module) noexcept {
-  const bool typed =
-      add(module, "Loc", types.loc) && add(module, "Fd", types.fd) && add(module, "Inode", types.inode) &&
-      add(module, "Dict", types.dict) && add(module, "Data", types.data) && add(module, "Dirent", types.dirent) &&
-      add(module, "Locks", types.locks) && add(module, "Iatt", types.iatt) && add(module, "Flock", types.flock) &&
-      add(module, "Lease", types.lease) && add(module, "Statvfs", types.statvfs) && add(module, "Frame", types.frame) &&
-      add(module, "Next", types.next) && add(module, "Child", types.child) &&
-      add(module, "Translator", types.translator);
-  const Ref table = typed ? fops() : Ref{};
-  if (!table || PyModule_AddObjectRef(module, "FOPS", table.get()) == -1) return false;
+  for (const auto& [name, type, make] : shown_types) {
+    types.*type = make();
+    if (PyModule_AddObjectRef(module, name, object(types.*type)) == -1) return false;
+  }
   for (const auto& [name, value] : constants)
     if (PyModule_AddIntConstant(module, name, value) == -1) return false;
-  return true;
+  const Ref table = fops();
+  return PyModule_AddObjectRef(module, "FOPS", table.get()) == 0;
 }
 
 }  // namespace
 
 bool make_module() noexcept {
-  if (!make_view_types() || !make_plain_types() || !make_request_types()) return false;
   const Ref module = Ref::take(PyModule_Create(&definition));
   if (!module || !fill(module.get()) ||
       PyDict_SetItemString(PyImport_GetModuleDict(), "_glusterfs", module.get()) == -1)

@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Python's copies of GlusterFS's plain structures: Iatt, Flock, Lease, Statvfs. They are the script's own, to keep and
 // to change.
+#include "plain.hpp"
+
 #include <sys/statvfs.h>
 
 #include <array>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <type_traits>
 
 extern "C" {
 #include <glusterfs/glusterfs-fops.h>
 #include <glusterfs/iatt.h>
 }
 
-#include "door.hpp"
+#include "fields.hpp"
 #include "nbdkit_python/error.hpp"
+#include "nbdkit_python/type.hpp"
+#include "view.hpp"
 
 namespace nbdkit_python::gluster {
 
@@ -41,26 +48,20 @@ Struct& data_of(PyObject* self) noexcept {
 
 template <typename Struct>
 Ref make_plain(PyTypeObject* type, const Struct& data) noexcept {
-  Ref self = Ref::take(type->tp_alloc(type, 0));
+  Ref self = allocate(type);
   if (self) data_of<Struct>(self.get()) = data;
   return self;
 }
 
 void dealloc(PyObject* self) noexcept {
-  PyTypeObject* const type = Py_TYPE(self);
-  if (type == types.flock) {
-    const Field field{kind_flock, ""};
-    Value value{.flock = data_of<struct gf_flock*>(self)};
-    graph_drop(&field, 1, &value);
-  }
-  type->tp_free(self);
-  Py_DECREF(type);
+  if (Py_TYPE(self) == types.flock) drop(kind_flock, {.flock = data_of<struct gf_flock*>(self)});
+  deallocate(self);
 }
 
 PyObject* copied(PyObject* self, PyObject*) noexcept {
   if (Py_TYPE(self) == types.flock) return make_flock(data_of<struct gf_flock*>(self)).release();
   PyTypeObject* const type = Py_TYPE(self);
-  Ref copy = Ref::take(type->tp_alloc(type, 0));
+  Ref copy = allocate(type);
   if (copy)
     std::memcpy(reinterpret_cast<char*>(copy.get()) + sizeof(PyObject),
                 reinterpret_cast<const char*>(self) + sizeof(PyObject),
@@ -74,7 +75,7 @@ PyObject* construct(PyTypeObject* type, PyObject* arguments, PyObject* keywords)
     PyErr_Format(PyExc_TypeError, "%s: expected its fields by their names", type->tp_name);
     return nullptr;
   }
-  Ref self = Ref::take(type->tp_alloc(type, 0));
+  Ref self = allocate(type);
   if (!self) return nullptr;
   if (type == types.flock) {
     data_of<struct gf_flock*>(self.get()) = graph_flock_new();
@@ -86,35 +87,47 @@ PyObject* construct(PyTypeObject* type, PyObject* arguments, PyObject* keywords)
   return self.release();
 }
 
+// What an attribute has been set to, for the error.
+std::string got(PyObject* value) { return value != nullptr ? describe(value) : "nothing"; }
+
+template <typename Int>
+PyObject* from_number(Int number) noexcept {
+  if constexpr (std::is_signed_v<Int>)
+    return PyLong_FromLongLong(number);
+  else
+    return PyLong_FromUnsignedLongLong(number);
+}
+
+// The number if it fits a field of this type; through a wider one of the same sign. Empty: Python's error indicator is
+// set.
+template <typename Int>
+std::optional<Int> to_number(PyObject* self, PyObject* value, void* name) noexcept {
+  using Wide = std::conditional_t<std::is_signed_v<Int>, long long, unsigned long long>;
+  if (value != nullptr && PyLong_Check(value)) {
+    Wide number = 0;
+    if constexpr (std::is_signed_v<Int>)
+      number = PyLong_AsLongLong(value);
+    else
+      number = PyLong_AsUnsignedLongLong(value);
+    if (PyErr_Occurred() == nullptr && static_cast<Wide>(static_cast<Int>(number)) == number)
+      return static_cast<Int>(number);
+    PyErr_Clear();
+  }
+  PyErr_Format(PyExc_TypeError, "%s.%s: expected %s int of %zu bits, got %s", Py_TYPE(self)->tp_name,
+               static_cast<const char*>(name), std::is_signed_v<Int> ? "an" : "an unsigned", sizeof(Int) * 8,
+               got(value).c_str());
+  return {};
+}
+
 // A field of an unsigned or signed integer type.
 template <typename Struct, typename Int, Int Struct::*field>
 struct Number {
-  static PyObject* get(PyObject* self, void*) noexcept {
-    if constexpr (std::is_signed_v<Int>)
-      return PyLong_FromLongLong(data_of<Struct>(self).*field);
-    else
-      return PyLong_FromUnsignedLongLong(data_of<Struct>(self).*field);
-  }
+  static PyObject* get(PyObject* self, void*) noexcept { return from_number(data_of<Struct>(self).*field); }
   static int set(PyObject* self, PyObject* value, void* name) noexcept {
-    // The number if it fits the field; through a wider one of the same sign.
-    using Wide = std::conditional_t<std::is_signed_v<Int>, long long, unsigned long long>;
-    const auto fit = [&] {
-      if (value == nullptr || !PyLong_Check(value)) return false;
-      Wide number = 0;
-      if constexpr (std::is_signed_v<Int>)
-        number = PyLong_AsLongLong(value);
-      else
-        number = PyLong_AsUnsignedLongLong(value);
-      if (PyErr_Occurred() != nullptr || static_cast<Wide>(static_cast<Int>(number)) != number) return false;
-      data_of<Struct>(self).*field = static_cast<Int>(number);
-      return true;
-    };
-    if (fit()) return 0;
-    PyErr_Clear();
-    PyErr_Format(PyExc_TypeError, "%s.%s: expected %s int of %zu bits, got %s", Py_TYPE(self)->tp_name,
-                 static_cast<const char*>(name), std::is_signed_v<Int> ? "an" : "an unsigned", sizeof(Int) * 8,
-                 value != nullptr ? describe(value).c_str() : "nothing");
-    return -1;
+    const auto number = to_number<Int>(self, value, name);
+    if (!number) return -1;
+    data_of<Struct>(self).*field = *number;
+    return 0;
   }
 };
 
@@ -175,7 +188,7 @@ int set_gfid(PyObject* self, PyObject* value, void*) noexcept {
     return 0;
   }
   PyErr_Format(PyExc_TypeError, "glusterfs.Iatt.gfid: expected a str as 01234567-89ab-cdef-0123-456789abcdef, got %s",
-               value != nullptr ? describe(value).c_str() : "nothing");
+               got(value).c_str());
   return -1;
 }
 
@@ -223,18 +236,12 @@ FlockFacts facts_of(PyObject* self) noexcept {
 
 template <typename Int, Int FlockFacts::*field>
 struct FlockNumber {
-  static PyObject* get(PyObject* self, void*) noexcept { return PyLong_FromLongLong(facts_of(self).*field); }
+  static PyObject* get(PyObject* self, void*) noexcept { return from_number(facts_of(self).*field); }
   static int set(PyObject* self, PyObject* value, void* name) noexcept {
-    const long long number = value != nullptr && PyLong_Check(value) ? PyLong_AsLongLong(value) : -1;
-    if (value == nullptr || !PyLong_Check(value) || PyErr_Occurred() || static_cast<Int>(number) != number) {
-      PyErr_Clear();
-      PyErr_Format(PyExc_TypeError, "glusterfs.Flock.%s: expected an int of %zu bits, got %s",
-                   static_cast<const char*>(name), sizeof(Int) * 8,
-                   value != nullptr ? describe(value).c_str() : "nothing");
-      return -1;
-    }
+    const auto number = to_number<Int>(self, value, name);
+    if (!number) return -1;
     FlockFacts facts = facts_of(self);
-    facts.*field = static_cast<Int>(number);
+    facts.*field = *number;
     graph_set_flock(data_of<struct gf_flock*>(self), &facts);
     return 0;
   }
@@ -293,41 +300,42 @@ PyGetSetDef statvfs_fields[] = {NUMBER(FileSystem, f_bsize, "bsize", "The size o
 
 PyMethodDef methods[] = {{"__copy__", copied, METH_NOARGS, "A copy of it."}, {}};
 
-PyTypeObject* make(const char* name, const char* doc, std::size_t size, PyGetSetDef* fields,
-                   reprfunc repr = nullptr) noexcept {
-  PyType_Slot slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
-                         {Py_tp_doc, const_cast<char*>(doc)},
-                         {Py_tp_new, reinterpret_cast<void*>(construct)},
-                         {Py_tp_getset, fields},
-                         {Py_tp_methods, methods},
-                         {repr != nullptr ? Py_tp_repr : 0, reinterpret_cast<void*>(repr)},
-                         {0, nullptr}};
-  PyType_Spec spec{name, static_cast<int>(size), 0, Py_TPFLAGS_DEFAULT, slots};
-  return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+PyTypeObject* make_plain_type(const char* name, const char* doc, std::size_t size,
+                              std::vector<PyType_Slot> slots) noexcept {
+  slots.insert(slots.end(), {{Py_tp_dealloc, slot(dealloc)}, {Py_tp_new, slot(construct)}, {Py_tp_methods, methods}});
+  return make_type(name, doc, size, 0, std::move(slots));
 }
 
 }  // namespace
 
-bool make_plain_types() noexcept {
-  types.iatt = make("glusterfs.Iatt", "Iatt(**fields)\n\nWhat is known of an inode, as stat(2) has it.", sizeof(Iatt),
-                    iatt_fields, iatt_text);
-  types.flock = make("glusterfs.Flock", "Flock(**fields)\n\nA lock of a range.", sizeof(Flock), flock_fields);
-  types.lease = make("glusterfs.Lease", "A lease.", sizeof(Lease), lease_fields);
-  types.statvfs =
-      make("glusterfs.Statvfs", "Statvfs(**fields)\n\nWhat is known of a file system, as statvfs(3) has it.",
-           sizeof(Statvfs), statvfs_fields);
-  return types.iatt != nullptr && types.flock != nullptr && types.lease != nullptr && types.statvfs != nullptr;
+PyTypeObject* make_iatt_type() noexcept {
+  return make_plain_type("glusterfs.Iatt", "Iatt(**fields)\n\nWhat is known of an inode, as stat(2) has it.",
+                         sizeof(Iatt), {{Py_tp_getset, iatt_fields}, {Py_tp_repr, slot(iatt_text)}});
+}
+
+PyTypeObject* make_flock_type() noexcept {
+  return make_plain_type("glusterfs.Flock", "Flock(**fields)\n\nA lock of a range.", sizeof(Flock),
+                         {{Py_tp_getset, flock_fields}});
+}
+
+PyTypeObject* make_lease_type() noexcept {
+  return make_plain_type("glusterfs.Lease", "A lease.", sizeof(Lease), {{Py_tp_getset, lease_fields}});
+}
+
+PyTypeObject* make_statvfs_type() noexcept {
+  return make_plain_type("glusterfs.Statvfs",
+                         "Statvfs(**fields)\n\nWhat is known of a file system, as statvfs(3) has it.", sizeof(Statvfs),
+                         {{Py_tp_getset, statvfs_fields}});
 }
 
 Ref make_iatt(const struct iatt& iatt) noexcept { return make_plain(types.iatt, iatt); }
 const struct iatt& iatt_of(PyObject* iatt) noexcept { return data_of<struct iatt>(iatt); }
 
 Ref make_flock(const struct gf_flock* flock) noexcept {
-  const Field field{kind_flock, ""};
   Value value{.flock = const_cast<struct gf_flock*>(flock)};
-  if (!graph_hold(&field, 1, &value)) return PyErr_NoMemory(), Ref{};
+  if (!hold(kind_flock, &value)) return PyErr_NoMemory(), Ref{};
   Ref self = make_plain(types.flock, value.flock);
-  if (!self) graph_drop(&field, 1, &value);
+  if (!self) drop(kind_flock, value);
   return self;
 }
 

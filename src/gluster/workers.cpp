@@ -4,13 +4,15 @@
 // There is a thread for each request that is at work, since each may wait for another: for a lock that a later request
 // lets go, say. One that has had nothing to do for a while ends.
 #include <algorithm>
+#include <chrono>
 #include <ctime>
+#include <utility>
 
 #include "door.hpp"
 
 namespace nbdkit_python::gluster {
 
-bool Workers::post(Job* job) noexcept {
+bool Workers::post(std::unique_ptr<Job> job) noexcept {
   const std::lock_guard lock{mutex_};
   if (idle_ <= jobs_.size()) {
     pthread_t thread{};
@@ -19,7 +21,7 @@ bool Workers::post(Job* job) noexcept {
     else if (threads_.empty())
       return false;
   }
-  jobs_.push_back(job);
+  jobs_.push_back(std::move(job));
   wake_.notify_one();
   return true;
 }
@@ -49,11 +51,11 @@ void* Workers::work(void* workers) noexcept {
     self.wake_.wait_for(lock, patience, [&] { return !self.jobs_.empty() || self.stopping_; });
     --self.idle_;
     if (self.jobs_.empty()) break;
-    Job* const job = self.jobs_.front();
+    const std::unique_ptr<Job> job = std::move(self.jobs_.front());
     self.jobs_.pop_front();
     lock.unlock();
     graph_set_this(job->instance->xl);
-    job->run(job);
+    job->run(*job);
     lock.lock();
   }
   if (!self.stopping_) {
