@@ -194,7 +194,6 @@ void graph_dict_delete(dict_t* dict, const char* key) NOEXCEPT;
 
 // Memory of GlusterFS's for so many bytes, as a vector of one, with its iobref. Null: no memory.
 struct iobref* graph_buffer(size_t size, struct iovec* vector) NOEXCEPT;
-void graph_buffer_drop(struct iobref* buffer) NOEXCEPT;
 
 typedef struct DirentFacts {
   const char* name;

@@ -367,8 +367,6 @@ struct iobref* graph_buffer(size_t size, struct iovec* vector) {
   return reference;
 }
 
-void graph_buffer_drop(struct iobref* buffer) { iobref_unref(buffer); }
-
 gf_dirent_t* graph_dirents_new(void) {
   gf_dirent_t* head = calloc(1, sizeof *head);
   if (head != NULL) INIT_LIST_HEAD(&head->list);
