@@ -17,7 +17,8 @@ from nbdkit._errors import ScriptError
 from ._translator import Place, Translator
 
 Method = Callable[..., object]
-Handlers = tuple[Method | None, Method | None, Method | None]  # NAME, NAME_fop, NAME_cbk
+# NAME, NAME_fop, NAME_cbk; whether the first one starts a coroutine, which will have the answer.
+Handlers = tuple[Method | None, Method | None, Method | None, bool]
 
 # Options that are the door's, or that GlusterFS itself sees to. So it does to those with `auth` in their names, which
 # protocol/server gives to all below it.
@@ -75,7 +76,12 @@ def _handlers(translator: Translator) -> list[Handlers]:
         if direct and (wind or unwind):
             raise ScriptError(f"{fop}: expected either {fop}, which returns the answer, or {fop}_fop and {fop}_cbk, "
                               "got both")
-        rows.append((direct, wind, unwind))
+        awaits = direct is not None and _script.is_async(direct)
+        if direct and awaits:
+            from ._requests import starting
+
+            direct = starting(fop, direct)
+        rows.append((direct, wind, unwind, awaits))
     for name in dir(translator):
         if name.endswith(("_fop", "_cbk")) and name[:-4] not in FOPS:
             raise ScriptError(f"{name}: {name[:-4]} is not a file operation of GlusterFS{_near(name)}")
@@ -94,6 +100,8 @@ def _method(translator: Translator, name: str, parameters: tuple[str, ...]) -> M
     if method is None:
         return None
     fault = _script.fault(method, name, False, ", ".join(parameters))
+    if not fault and parameters[0] != "next" and _script.is_async(method):
+        fault = f"expected a plain function, got `async def {name}`: only {name[:-4]} can be asynchronous"
     if fault:
         raise ScriptError(f"{name}: {fault}")
     return method

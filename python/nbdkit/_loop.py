@@ -87,7 +87,7 @@ class Call(Run):
         """Call the function in the thread that waits. Meanwhile the loop runs other coroutines."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        job = partial(_do, partial(function, *arguments, **named), partial(loop.call_soon_threadsafe, _settle, future))
+        job = partial(_do, partial(function, *arguments, **named), partial(loop.call_soon_threadsafe, settle, future))
         if not self._put(job):
             return function(*arguments, **named)  # it says that it is too late
         del job, arguments, named  # which may have the request's data
@@ -127,7 +127,8 @@ def _do(function: Callable[[], object], tell: Callable[[object, BaseException | 
         tell(answer, None)
 
 
-def _settle(future: asyncio.Future[object], answer: object, error: BaseException | None) -> None:
+def settle(future: asyncio.Future[object], answer: object, error: BaseException | None) -> None:
+    """On the loop: the future has come."""
     if future.done():  # cancelled
         return
     if error is not None:

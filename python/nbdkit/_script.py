@@ -197,7 +197,7 @@ def resolve(script: ModuleType, specs: Iterable[Spec], kind: str) -> tuple[list[
             table[name] = _parameters.CALLBACKS[name](declared, table[name])
     for name, _, _, names in specs:
         callback = table[name]
-        if callback is not None and _flags(callback) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
+        if callback is not None and is_async(callback):
             from ._loop import waiting
 
             table[name] = waiting(name, callback, names)
@@ -266,7 +266,7 @@ def fault(callback: object, name: str, may_yield: bool, parameters: str) -> str 
         return f"expected a function {name}({parameters}), got {type(callback).__name__} {_short(callback)}"
     function, bound = _function(callback)
     flags = _flags(callback)
-    if flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR) and name in _PLAIN:
+    if is_async(callback) and name in _PLAIN:
         return f"expected a plain function, got `async def {name}`: callbacks can be asynchronous from after_fork on"
     if flags & (_CO_GENERATOR | _CO_ASYNC_GENERATOR) and not may_yield:
         return "expected a plain function, got a generator: a call of a function with `yield` does not run it"
@@ -291,6 +291,11 @@ def _function(callback: object) -> tuple[FunctionType | None, int]:
     if isinstance(call, FunctionType):
         return call, 1
     return None, 0
+
+
+def is_async(callback: object) -> bool:
+    """Whether a call of this makes a coroutine, or an asynchronous generator."""
+    return bool(_flags(callback) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR))
 
 
 def _flags(callback: object) -> int:

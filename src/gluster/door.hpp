@@ -94,9 +94,10 @@ class Contexts {
 
 // What the script has for one file operation; frozen once it is loaded.
 struct Handlers {
-  Ref direct;  // readv(next, …), which returns the answer
-  Ref fop;     // readv_fop(frame, this, …), which winds or unwinds
-  Ref answer;  // readv_cbk(frame, cookie, this, op_ret, op_errno, …)
+  Ref direct;           // readv(next, …), which returns the answer; or has its coroutine started, which will have it
+  bool awaits = false;  // the latter
+  Ref fop;              // readv_fop(frame, this, …), which winds or unwinds
+  Ref answer;           // readv_cbk(frame, cookie, this, op_ret, op_errno, …)
 };
 
 struct Instance {
@@ -118,18 +119,27 @@ struct Instance {
   std::atomic<bool> ending = false;
 };
 
+// Until the end of the block, this thread works for the translator.
+class [[nodiscard]] Here {
+ public:
+  explicit Here(const Instance& instance) noexcept : this_{graph_set_this(instance.xl)} {}
+  ~Here() { graph_set_this(this_); }
+  Here(const Here&) = delete;
+  Here& operator=(const Here&) = delete;
+
+ private:
+  xlator_t* const this_;
+};
+
 // Until the end of the block, this thread does without Python, and works for the translator: what GlusterFS runs may
 // come back here.
 class [[nodiscard]] Away {
  public:
-  explicit Away(const Instance& instance) noexcept : this_{graph_set_this(instance.xl)} {}
-  ~Away() { graph_set_this(this_); }
-  Away(const Away&) = delete;
-  Away& operator=(const Away&) = delete;
+  explicit Away(const Instance& instance) noexcept : here_{instance} {}
 
  private:
   Detach detach_;
-  xlator_t* this_;
+  Here here_;
 };
 
 inline PyObject* object(void* python) noexcept { return static_cast<PyObject*>(python); }
@@ -139,7 +149,7 @@ struct Types {
   PyTypeObject *loc, *fd, *inode, *locks, *dict, *data, *dirent;  // view.hpp
   PyTypeObject *iatt, *flock, *lease, *statvfs;                   // plain.hpp
   PyTypeObject* frame;                                            // frame.hpp
-  PyTypeObject *next, *child, *translator;                        // next.hpp
+  PyTypeObject *next, *async_next, *child, *translator;           // next.hpp
   PyObject* error;                                                // glusterfs.Error
   PyObject* expired;                                              // glusterfs.Expired
   PyObject* answers;                                              // a tuple: the answers' types, by fop

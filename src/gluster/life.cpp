@@ -174,7 +174,8 @@ Ref children_of(const xlator_t* xl) noexcept {
   return list ? Ref::take(PyList_AsTuple(list.get())) : Ref{};
 }
 
-// What glusterfs._door.start() has returned: the translator, and for each file operation three callables or None.
+// What glusterfs._door.start() has returned: the translator, and for each file operation three callables or None, and
+// whether the first one starts a coroutine.
 bool take_handlers(Instance& instance, PyObject* started) noexcept {
   bool defined[fop_count] = {};
   instance.translator = Ref::borrow(PyTuple_GET_ITEM(started, 0));
@@ -185,7 +186,7 @@ bool take_handlers(Instance& instance, PyObject* started) noexcept {
   };
   for (std::size_t i = 0; i < fop_count; ++i) {
     PyObject* const row = PyList_GET_ITEM(rows, static_cast<Py_ssize_t>(i));
-    instance.handlers[i] = {callable(row, 0), callable(row, 1), callable(row, 2)};
+    instance.handlers[i] = {callable(row, 0), PyTuple_GET_ITEM(row, 3) == Py_True, callable(row, 1), callable(row, 2)};
     defined[i] = instance.handlers[i].direct || instance.handlers[i].fop || instance.handlers[i].answer;
   }
   set_instance(instance.translator.get(), &instance);

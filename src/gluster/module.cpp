@@ -69,6 +69,7 @@ constexpr struct {
     {"Statvfs", &Types::statvfs, make_statvfs_type},
     {"Frame", &Types::frame, make_frame_type},
     {"Next", &Types::next, make_next_type},
+    {"AsyncNext", &Types::async_next, make_async_next_type},
     {"Child", &Types::child, make_child_type},
     {"Translator", &Types::translator, make_translator_type},
 };

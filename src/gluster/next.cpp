@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Next and Child: how a script's direct function asks a child, and waits for its answer.
+// Next, AsyncNext and Child: how a script's direct function asks a child, and waits for its answer; or its coroutine.
 #include "next.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
+#include <utility>
 
 #include "answer.hpp"
 #include "fields.hpp"
@@ -91,18 +93,96 @@ PyObject* ask(PyObject* self, std::span<PyObject* const> given, int fop) noexcep
   return !answer || waiter.ret >= 0 ? answer.release() : raise_error(waiter.err, answer.get());
 }
 
+// The half of this in Python, which there is once a coroutine runs.
+Ref requests() noexcept { return Ref::take(PyImport_ImportModule("glusterfs._requests")); }
+
+// A coroutine awaits a future of asyncio's, which gets the answer.
+class Awaiter final : public Delivery {
+ public:
+  Awaiter(int fop, Frame* frame, Ref future) noexcept : Delivery{fop, frame}, future_{std::move(future)} {}
+
+ private:
+  void deliver(Frame* frame, bool wanted, std::int32_t ret, std::int32_t err, Value* answer,
+               bool held) noexcept override {
+    const Ref future = std::move(future_);
+    Ref result;
+    if (!wanted) {
+      if (held) drop(answer_of(fop), answer);
+      is_open(frame);
+    } else if (!held && !hold(answer_of(fop), answer)) {
+      raise_error(ENOMEM, Py_None);
+    } else {
+      const Incoming fields{frame, answer_of(fop), answer};
+      if (fields) result = make_answer(fop, fields.objects(), ret);
+      if (result && ret < 0) raise_error(err, std::exchange(result, Ref{}).get());
+    }
+    const Ref error = result ? Ref{} : take_exception();
+    const auto object_or_none = [](const Ref& ref) { return ref ? ref.get() : Py_None; };
+    const Ref module = requests();
+    if (!module || !Ref::take(PyObject_CallMethod(module.get(), "settle", "OOO", future.get(), object_or_none(result),
+                                                  object_or_none(error))))
+      PyErr_Clear();  // the loop has ended, and what waited with it
+  }
+
+  Ref future_;
+};
+
+// await next.FOP(…)
+PyObject* ask_later(PyObject* self, std::span<PyObject* const> given, int fop) noexcept {
+  const Next* const next = next_of(self);
+  Outgoing outgoing{"next.", fop};
+  if (!is_open(next->frame) || !outgoing.arguments(given)) return nullptr;
+  const Ref module = requests();
+  Ref future = module ? Ref::take(PyObject_CallMethod(module.get(), "future", nullptr)) : Ref{};
+  if (!future) return nullptr;
+  auto awaiter = std::make_unique<Awaiter>(fop, next->frame, Ref::borrow(future.get()));
+  const int err = wind(std::move(awaiter), next->frame, next->child, outgoing.values());
+  return err == 0 ? future.release() : raise_error(err, Py_None);
+}
+
+// The end of its coroutine.
+PyObject* finish_later(PyObject* self, PyObject* returned) noexcept {
+  const Here here{*next_of(self)->frame->instance};
+  finish(next_of(self)->frame, returned);
+  Py_RETURN_NONE;
+}
+
+PyObject* fail_later(PyObject* self, PyObject* error) noexcept {
+  const Here here{*next_of(self)->frame->instance};
+  put_back(Ref::borrow(error));
+  fail(next_of(self)->frame);
+  Py_RETURN_NONE;
+}
+
+Ref make(PyTypeObject* type, Frame* frame, xlator_t* child) noexcept {
+  Ref self = allocate(type);
+  if (!self) return {};
+  Py_INCREF(object(frame));
+  next_of(self.get())->frame = frame;
+  next_of(self.get())->child = child;
+  return self;
+}
+
 // next.to(child)
 PyObject* to(PyObject* self, PyObject* child) noexcept {
   Frame* const frame = next_of(self)->frame;
   xlator_t* const xl = is_open(frame) ? child_of(child, *frame->instance) : nullptr;
-  return xl != nullptr ? make_next(frame, xl).release() : nullptr;
+  return xl != nullptr ? make(Py_TYPE(self), frame, xl).release() : nullptr;
 }
+
+constexpr PyMethodDef to_method{"to", to, METH_O, "to(child): the same for another child than the first."};
 
 PyMethodDef methods[] = {
 #define FOP(name, arguments, answer) fop_method<ask, fop_##name>(#name),
 #include "fops.def"
 #undef FOP
-    {"to", to, METH_O, "to(child): the same for another child than the first."}, {}};
+    to_method, {}};
+
+PyMethodDef async_methods[] = {
+#define FOP(name, arguments, answer) fop_method<ask_later, fop_##name>(#name),
+#include "fops.def"
+#undef FOP
+    to_method, {"_finish", finish_later, METH_O, nullptr}, {"_fail", fail_later, METH_O, nullptr}, {}};
 
 PyObject* get_frame(PyObject* self, void*) noexcept { return Ref::borrow(object(next_of(self)->frame)).release(); }
 
@@ -132,14 +212,8 @@ PyGetSetDef child_getters[] = {{"name", child_name, nullptr, "Its name in the vo
 
 }  // namespace
 
-Ref make_next(Frame* frame, xlator_t* child) noexcept {
-  Ref self = allocate(types.next);
-  if (!self) return {};
-  Py_INCREF(object(frame));
-  next_of(self.get())->frame = frame;
-  next_of(self.get())->child = child;
-  return self;
-}
+Ref make_next(Frame* frame, xlator_t* child) noexcept { return make(types.next, frame, child); }
+Ref make_async_next(Frame* frame, xlator_t* child) noexcept { return make(types.async_next, frame, child); }
 
 PyTypeObject* make_next_type() noexcept {
   return make_type(
@@ -147,6 +221,13 @@ PyTypeObject* make_next_type() noexcept {
       "The translator below: a method for each file operation, which returns its answer or raises its Error.",
       sizeof(Next), no_constructor,
       {{Py_tp_getset, getters}, {Py_tp_methods, methods}, {Py_tp_dealloc, slot(dealloc_next)}});
+}
+
+PyTypeObject* make_async_next_type() noexcept {
+  return make_type("glusterfs.AsyncNext",
+                   "The translator below, for an async def: a method for each file operation, which is awaited.",
+                   sizeof(Next), no_constructor,
+                   {{Py_tp_getset, getters}, {Py_tp_methods, async_methods}, {Py_tp_dealloc, slot(dealloc_next)}});
 }
 
 Ref make_child(xlator_t* xl) noexcept {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What scripts ask children with, and answer with: Next, Child and Translator. Needs attachment.
+// What scripts ask children with, and answer with: Next, AsyncNext, Child and Translator. Needs attachment.
 #pragma once
 
 #include <span>
@@ -11,9 +11,11 @@ namespace nbdkit_python::gluster {
 
 // next.cpp
 
-// What is below, for one request: this child.
+// What is below, for one request: this child. The latter is a coroutine's.
 Ref make_next(Frame* frame, xlator_t* child) noexcept;
+Ref make_async_next(Frame* frame, xlator_t* child) noexcept;
 PyTypeObject* make_next_type() noexcept;
+PyTypeObject* make_async_next_type() noexcept;
 
 Ref make_child(xlator_t* xl) noexcept;
 // The child that a script names: None is the first. Null: Python's error indicator is set.

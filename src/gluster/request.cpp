@@ -76,43 +76,20 @@ void call_cbk(Frame* frame, int fop, std::int32_t ret, std::int32_t err, Value* 
 }
 
 // The answer goes to the script's NAME_cbk, or as it is to the parent.
-class Callback final : public Cookie {
+class Callback final : public Delivery {
  public:
-  Callback(int fop, Frame* frame) noexcept : Cookie{fop}, frame_{Ref::borrow(object(frame))} {}
-
-  void take(std::int32_t ret, std::int32_t err, Value* answer) noexcept override {
-    Instance* const instance = frame_of(frame_.get())->instance;
-    // Not in a light thread, see door_fop; but without memory there is no other.
-    if (!graph_in_synctask() || !hold(answer_of(fop), answer)) return deliver(this, ret, err, answer, false);
-    const Job job{.run = run, .instance = instance, .cookie = this, .fop = fop, .ret = ret, .err = err};
-    if (!post(job, answer_of(fop), answer)) deliver(this, ret, err, answer, true);
-  }
+  using Delivery::Delivery;
 
  private:
-  static void run(Job& job) noexcept {
-    deliver(static_cast<Callback*>(job.cookie), job.ret, job.err, job.values, true);
-  }
-
-  // Takes the answer to where it belongs.
-  //   held: it is the door's already, and to be dropped
-  static void deliver(Callback* owned, std::int32_t ret, std::int32_t err, Value* answer, bool held) noexcept {
-    const std::unique_ptr<Callback> callback{owned};
-    const int fop = callback->fop;
-    Instance* const instance = frame_of(callback->frame_.get())->instance;
-    const Busy busy{instance};
-    const Attach attach;
-    const Ref alive = std::move(callback->frame_);  // to go while the thread is attached
-    Frame* const frame = frame_of(alive.get());
-    const bool wanted = child_answered(frame);
-    if (wanted && instance->handlers_of(fop).answer) {
+  void deliver(Frame* frame, bool wanted, std::int32_t ret, std::int32_t err, Value* answer,
+               bool held) noexcept override {
+    if (wanted && frame->instance->handlers_of(fop).answer) {
       if (held || hold(answer_of(fop), answer)) return call_cbk(frame, fop, ret, err, answer);
       return fail_with(frame, ENOMEM);
     }
     if (wanted) unwind(frame, ret, err, answer);
     if (held) drop(answer_of(fop), answer);
   }
-
-  Ref frame_;
 };
 
 // What children give with an error can be anything but these.
@@ -130,29 +107,19 @@ void refuse(Instance* instance, call_frame_t* call_frame, int fop, int err) noex
   --instance->open;
 }
 
-// Answers with what the script's direct function has returned.
-void finish(Frame* frame, PyObject* returned) noexcept {
-  if (frame->frame == nullptr) return complain(frame->fop, "this request was answered before the function returned");
-  if (frame->pending > 0) {
-    complain(frame->fop, "the function has returned while another thread waits for a child's answer");
-    return fail_with(frame, EIO);
-  }
-  Outgoing outgoing{"", frame->fop};
-  std::int32_t ret = 0;
-  if (!take_answer(returned, frame->fop, &outgoing, &ret)) return fail(frame);
-  unwind(frame, ret, 0, outgoing.values());
-}
-
 // Calls the script's NAME with held arguments, which it takes over.
 void call_direct(Frame* frame, Value* held) noexcept {
   const Instance& instance = *frame->instance;
   const Incoming arguments{frame, arguments_of(frame->fop), held};
-  const Ref next = arguments ? make_next(frame, graph_child(instance.xl, 0)) : Ref{};
-  const Ref returned = next ? call(instance.handlers_of(frame->fop).direct, {next.get()}, arguments.objects()) : Ref{};
-  if (returned)
-    finish(frame, returned.get());
-  else
+  const Handlers& handlers = instance.handlers_of(frame->fop);
+  xlator_t* const child = graph_child(instance.xl, 0);
+  Ref next;
+  if (arguments) next = handlers.awaits ? make_async_next(frame, child) : make_next(frame, child);
+  const Ref returned = next ? call(handlers.direct, {next.get()}, arguments.objects()) : Ref{};
+  if (!returned)
     fail(frame);
+  else if (!handlers.awaits)
+    finish(frame, returned.get());
 }
 
 // The same with NAME_fop.
@@ -189,19 +156,56 @@ void run_fop(Job& job) noexcept { serve(job.instance, job.frame, job.fop, job.va
 
 }  // namespace
 
-int wind(Frame* frame, int fop, xlator_t* child, const Value* arguments) noexcept {
-  Cookie* const callback = new Callback{fop, frame};  // ends itself with the answer
+void Delivery::take(std::int32_t ret, std::int32_t err, Value* answer) noexcept {
+  // See door_fop; but without memory there is no other thread.
+  if (!graph_in_synctask() || !hold(answer_of(fop), answer)) return arrive(ret, err, answer, false);
+  Instance* const instance = frame_of(frame_.get())->instance;
+  const Job job{.run = run, .instance = instance, .cookie = this, .fop = fop, .ret = ret, .err = err};
+  if (!post(job, answer_of(fop), answer)) arrive(ret, err, answer, true);
+}
+
+void Delivery::run(Job& job) noexcept {
+  static_cast<Delivery*>(job.cookie)->arrive(job.ret, job.err, job.values, true);
+}
+
+void Delivery::arrive(std::int32_t ret, std::int32_t err, Value* answer, bool held) noexcept {
+  const std::unique_ptr<Delivery> self{this};
+  const Busy busy{frame_of(frame_.get())->instance};
+  const Attach attach;
+  const Ref alive = std::move(frame_);  // to go while the thread is attached
+  Frame* const frame = frame_of(alive.get());
+  deliver(frame, child_answered(frame), ret, err, answer, held);
+}
+
+int wind(std::unique_ptr<Delivery> delivery, Frame* frame, xlator_t* child, const Value* arguments) noexcept {
+  Delivery* const cookie = delivery.release();  // it ends itself with the answer
   ++frame->pending;
   call_frame_t* const call_frame = frame->frame;
   int err = 0;
   {
     const Away away{*frame->instance};
-    err = graph_wind(fop, call_frame, callback, child, arguments);
+    err = graph_wind(cookie->fop, call_frame, static_cast<Cookie*>(cookie), child, arguments);
   }
   if (err == 0) return 0;
-  delete callback;
+  delete cookie;
   child_answered(frame);
   return err;
+}
+
+int wind(Frame* frame, int fop, xlator_t* child, const Value* arguments) noexcept {
+  return wind(std::make_unique<Callback>(fop, frame), frame, child, arguments);
+}
+
+void finish(Frame* frame, PyObject* returned) noexcept {
+  if (frame->frame == nullptr) return complain(frame->fop, "this request was answered before the function returned");
+  if (frame->pending > 0) {
+    complain(frame->fop, "the function has returned before all children that it asked have answered");
+    return fail_with(frame, EIO);
+  }
+  Outgoing outgoing{"", frame->fop};
+  std::int32_t ret = 0;
+  if (!take_answer(returned, frame->fop, &outgoing, &ret)) return fail(frame);
+  unwind(frame, ret, 0, outgoing.values());
 }
 
 }  // namespace nbdkit_python::gluster
@@ -214,8 +218,8 @@ void door_fop(call_frame_t* frame, xlator_t* xl, int fop, Value* arguments) noex
   ++instance->open;
   const Handlers& handlers = instance->handlers_of(fop);
   // A light thread may go on in another, with the stack that Python would have been called on.
-  const bool elsewhere = handlers.direct || graph_in_synctask();
-  if (!elsewhere && !handlers.fop) return serve(instance, frame, fop, arguments, false);
+  const bool elsewhere = (handlers.direct && !handlers.awaits) || graph_in_synctask();
+  if (!elsewhere && !handlers.fop && !handlers.direct) return serve(instance, frame, fop, arguments, false);
   if (!hold(arguments_of(fop), arguments)) return refuse(instance, frame, fop, ENOMEM);
   if (!elsewhere) return serve(instance, frame, fop, arguments, true);
   const Job job{.run = run_fop, .instance = instance, .frame = frame, .fop = fop};

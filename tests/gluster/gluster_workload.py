@@ -9,7 +9,7 @@ from typing import Any
 
 from gluster_kit import Client
 
-# Scripts that define all file operations, in three ways, and pass each on. They print each that comes.
+# Scripts that define all file operations, in four ways, and pass each on. They print each that comes.
 DIRECT = """
     from glusterfs import FOPS, Translator
 
@@ -25,6 +25,7 @@ DIRECT = """
     for name in FOPS:
         define(name)
 """
+ASYNC = DIRECT.replace("        def method", "        async def method").replace("return getattr", "return await getattr")
 CALLBACKS = """
     from glusterfs import FOPS, Translator
 
@@ -58,7 +59,7 @@ ANSWERS = """
     for name in FOPS:
         define(name)
 """
-WAYS = {"direct": DIRECT, "callbacks": CALLBACKS, "answers": ANSWERS}
+WAYS = {"direct": DIRECT, "async": ASYNC, "callbacks": CALLBACKS, "answers": ANSWERS}
 
 
 def run(client: Client) -> list[tuple[str, Any]]:

@@ -27,10 +27,10 @@ def test_the_first_script(serve: Serve) -> None:
 
 
 def test_the_methods(serve: Serve) -> None:
-    """The pieces that are indented: a direct method, and callbacks."""
+    """The pieces that are indented: a direct method, a coroutine, and callbacks."""
     pieces = [piece for piece in re.findall(r"(?m)(?:^ {4}.*\n|^\n)+", PAGE) if "def readv" in piece]
-    assert len(pieces) == 2
-    for piece, expected in zip(pieces, (b"HELLO", b"hello")):
+    assert len(pieces) == 3
+    for piece, expected in zip(pieces, (b"HELLO", b"HELLO", b"hello")):
         brick = serve("from glusterfs import Translator\n\nclass xlator(Translator):\n"
                       + textwrap.indent(textwrap.dedent(piece), "    "))
         client = brick.client()
@@ -43,7 +43,7 @@ def test_every_file_operation_and_type(serve: Serve) -> None:
         import glusterfs
         from glusterfs import FOPS, Translator
 
-        HIDDEN = "Error", "Expired", "Next"
+        HIDDEN = "AsyncNext", "Error", "Expired", "Next"
         types = {name: sorted(key for key in dir(value) if not key.startswith("_"))
                  for name, value in vars(glusterfs).items()
                  if isinstance(value, type) and value.__module__ == "glusterfs" and name not in HIDDEN}

@@ -41,8 +41,10 @@ DIRECT = BEGIN + """
                 {}
             return next.lookup(loc, xdata)
 """
+ASYNC = DIRECT.replace(" def", " async def").replace("return next", "return await next")
 
 
+@pytest.mark.parametrize("way", ["direct", "async"])
 @pytest.mark.parametrize(("code", "number", "log"), [
     ("1 / 0", errno.EIO, "(?s)lookup: Traceback .*script.py.*ZeroDivisionError: division by zero"),
     ("raise OSError(errno.ENOSPC, 'x')", errno.ENOSPC, "(?s)lookup: Traceback .*No space|x"),
@@ -64,8 +66,10 @@ DIRECT = BEGIN + """
      "Expired: lookup: this request has been answered"),
     ("next.lookup(loc, xdata, 1, 2)", errno.EIO, "got 4 of these 2 arguments"),
 ])
-def test_a_direct_function_that_fails(serve: Serve, code: str, number: int, log: str | None) -> None:
-    brick = serve(DIRECT.format(code))
+def test_a_direct_function_that_fails(serve: Serve, way: str, code: str, number: int, log: str | None) -> None:
+    if way == "async":
+        code = code.replace("next.lookup(loc, xdata)", "(await next.lookup(loc, xdata))")
+    brick = serve((DIRECT if way == "direct" else ASYNC).format(code))
     (brick.data / "file").write_bytes(b"")
     assert stat_fails(brick) == number
     assert served(brick)

@@ -103,8 +103,8 @@ def test_options(serve: Bricks) -> None:
     ("""
     from glusterfs import Translator
     class xlator(Translator):
-        async def stat(self, next, loc, xdata): pass
-    """, {}, "stat: expected a plain function, got `async def stat`"),
+        async def stat_fop(self, frame, this, loc, xdata): pass
+    """, {}, "stat_fop: expected a plain function, got `async def stat_fop`: only stat can be asynchronous"),
     ("""
     from glusterfs import Translator
     class xlator(Translator):
