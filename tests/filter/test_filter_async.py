@@ -23,19 +23,19 @@ MASKS_ASYNC = MASKS.replace("    def ", "    async def ").replace("next.", "awai
 ALL = """
     import asyncio, sys
     calls = []
+    EARLY = "preconnect", "list_exports", "default_export"
 
     def around(name):
         async def callback(*arguments):
-            h, next, *rest = arguments if name not in ("preconnect", "list_exports", "default_export") else (0, *arguments)
             calls.append(name)
-            if name in ("list_exports", "default_export"):
-                rest = rest[:1]
-            return await getattr(next, name)(*rest)
+            place = 0 if name in EARLY else 1
+            count = 1 if name in EARLY else None
+            return await getattr(arguments[place], name)(*arguments[place + 1:][:count])
         return callback
 
-    for name in ("preconnect list_exports default_export get_size export_description block_size can_write can_flush "
-                 "is_rotational can_trim can_zero can_fast_zero can_extents can_fua can_multi_conn can_cache pread pwrite "
-                 "flush trim zero extents cache").split():
+    for name in (*EARLY, *"get_size export_description block_size can_write can_flush is_rotational can_trim can_zero "
+                 "can_fast_zero can_extents can_fua can_multi_conn can_cache pread pwrite flush trim zero extents "
+                 "cache".split()):
         globals()[name] = around(name)
 
     async def open(next, readonly, export_name, is_tls):

@@ -25,7 +25,7 @@ DIRECT = """
     for name in FOPS:
         define(name)
 """
-ASYNC = DIRECT.replace("        def method", "        async def method").replace("return getattr", "return await getattr")
+ASYNC = DIRECT.replace("def method", "async def method").replace("return getattr", "return await getattr")
 CALLBACKS = """
     from glusterfs import FOPS, Translator
 
