@@ -27,6 +27,7 @@ _current: ContextVar["Call | None"] = ContextVar("nbdkit", default=None)
 _runs: set["Run"] = set()  # that are under way
 _starting = allocate_lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_ident = 0  # of its thread
 
 
 class Run:
@@ -99,8 +100,7 @@ class Call(Run):
 
     def ask_at_once(self, function: Callback, *arguments: object) -> object:
         """The same for a function that takes no time, and cannot be awaited."""
-        if self._asked and asyncio._get_running_loop() is not None:
-            # The loop must not wait for what may wait for the loop.
+        if self._asked and is_here():
             raise RuntimeError(f"nbdkit.{function.__name__}: this callback's thread is busy with an operation of "
                                "next's: call it before")
         came: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
@@ -141,6 +141,11 @@ def current() -> Call | None:
     """The callback that this coroutine, task or thread of asyncio's works for, if it has not ended."""
     call = _current.get()
     return None if call is None or call.over else call
+
+
+def is_here() -> bool:
+    """Whether this is the loop's thread, which must not wait for what may need the loop."""
+    return threading.get_ident() == _ident
 
 
 class AsyncNext:
@@ -189,13 +194,14 @@ async def _all(items: AsyncGenerator[object, None]) -> list[object]:
 
 def _running() -> asyncio.AbstractEventLoop:
     """The loop; started if it does not run yet."""
-    global _loop
+    global _loop, _ident
     if _loop is None:
         with _starting:
             if _loop is None:
                 started: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = SimpleQueue()
                 thread = threading.Thread(target=_live, args=(started,), name="asyncio", daemon=True)
                 thread.start()
+                _ident = thread.ident or 0
                 _loop, end = started.get()
                 atexit.register(_stop, thread, _loop, end)
                 os.register_at_fork(after_in_child=partial(_in_child, thread, _loop))

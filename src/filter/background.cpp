@@ -5,6 +5,17 @@
 #include "nbdkit_python/call.hpp"
 
 namespace nbdkit_python::filter {
+namespace {
+
+// Whether this is the thread of the loop behind `async def`, if there is one.
+bool on_loop() noexcept {
+  PyObject* const loop = PyDict_GetItemString(PyImport_GetModuleDict(), "nbdkit._loop");
+  const Ref here = loop != nullptr ? Ref::take(PyObject_CallMethod(loop, "is_here", nullptr)) : Ref{};
+  PyErr_Clear();
+  return here.get() == Py_True;
+}
+
+}  // namespace
 
 int Background::thread_model_ = NBDKIT_THREAD_MODEL_PARALLEL;
 
@@ -27,6 +38,7 @@ void Background::end() noexcept {
 }
 
 const char* Background::forbidden() noexcept {
+  if (on_loop()) return "it would keep asyncio's loop waiting: call it with asyncio.to_thread()";
   switch (thread_model_) {
     case NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS:
       return "this server serves one connection at a time, and this would be another";

@@ -155,6 +155,33 @@ def test_while_below_is_asked_the_connection_cannot_be(translate: Translate) -> 
     assert said.startswith("nbdkit.export_name: this callback's thread is busy with an operation of next's")
 
 
+def test_a_background_would_keep_the_loop(translate: Translate, tmp_path: Path) -> None:
+    """Which the disk below needs."""
+    script = write_script(tmp_path, disk("""
+        async def get_size(h): return 1 << 20
+        async def pread(h, buf, offset, flags): buf[:] = b"x" * len(buf)
+        def thread_model(): return nbdkit.THREAD_MODEL_PARALLEL
+    """))
+    server = translate("""
+        import asyncio
+
+        async def after_fork(next):
+            global background
+            background = await next.background()
+
+        async def pread(h, next, buf, offset, flags):
+            if offset:
+                await asyncio.to_thread(background.pread, buf, offset)
+            else:
+                background.pread(buf, offset)
+    """, plugin=(PLUGIN, script))
+    h = server.connect()
+    assert h.pread(2, 512) == b"xx"
+    with raises_errno(errno.EIO):
+        h.pread(2, 0)
+    server.wait_for_log(r"RuntimeError: nbdkit\.Background\.pread: it would keep asyncio's loop waiting")
+
+
 def test_when_the_call_is_over_so_is_next(translate: Translate) -> None:
     server = translate("""
         import asyncio
