@@ -117,8 +117,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
 
 
 def test_every_function_is_called(answers: Answers) -> None:
-    declarations = set("Background Next Parameter choice delay disk list_of parameter password path probability size "
-                           "translator".split())
+    declarations = set("AsyncNext Background Next Parameter choice delay disk list_of parameter password path "
+                       "probability size translator".split())
     functions = {name for name in CALLS if name in answers[0]["import"]}
     assert sorted(answers[1]) == sorted({"Error"} | declarations | functions)
 
