@@ -76,7 +76,7 @@ Ref fd_inode(const View* view) noexcept {
 }
 Ref fd_flags(const View* view) noexcept { return Ref::take(PyLong_FromLong(facts_of_fd(view).flags)); }
 Ref fd_pid(const View* view) noexcept { return Ref::take(PyLong_FromUnsignedLongLong(facts_of_fd(view).pid)); }
-Ref fd_anonymous(const View* view) noexcept { return Ref::take(PyBool_FromLong(facts_of_fd(view).anonymous)); }
+Ref fd_anonymous(const View* view) noexcept { return Ref::borrow(facts_of_fd(view).anonymous ? Py_True : Py_False); }
 Ref fd_text(const View* view) noexcept { return gfid_text(graph_inode_gfid(facts_of_fd(view).inode)); }
 
 Ref inode_gfid(const View* view) noexcept { return gfid_text(graph_inode_gfid(view->held.value.inode)); }
