@@ -77,7 +77,8 @@ PyObject* ask(PyObject* self, std::span<PyObject* const> given, int fop) noexcep
   Waiter waiter{fop};
   {
     Outgoing outgoing{"next.", fop};
-    if (!is_open(frame) || !outgoing.arguments(given)) return nullptr;
+    // Asked again, since Python may have run meanwhile.
+    if (!is_open(frame) || !outgoing.arguments(given) || !is_open(frame)) return nullptr;
     ++frame->pending;
     const int err = waiter.ask(frame, next->child, outgoing.values());
     const bool wanted = child_answered(frame);
@@ -131,10 +132,10 @@ class Awaiter final : public Delivery {
 PyObject* ask_later(PyObject* self, std::span<PyObject* const> given, int fop) noexcept {
   const Next* const next = next_of(self);
   Outgoing outgoing{"next.", fop};
-  if (!is_open(next->frame) || !outgoing.arguments(given)) return nullptr;
   const Ref module = requests();
   Ref future = module ? Ref::take(PyObject_CallMethod(module.get(), "future", nullptr)) : Ref{};
-  if (!future) return nullptr;
+  // Asked again, since Python may have run meanwhile.
+  if (!future || !is_open(next->frame) || !outgoing.arguments(given) || !is_open(next->frame)) return nullptr;
   auto awaiter = std::make_unique<Awaiter>(fop, next->frame, Ref::borrow(future.get()));
   const int err = wind(std::move(awaiter), next->frame, next->child, outgoing.values());
   return err == 0 ? future.release() : raise_error(err, Py_None);

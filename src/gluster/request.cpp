@@ -107,6 +107,18 @@ void refuse(Instance* instance, call_frame_t* call_frame, int fop, int err) noex
   --instance->open;
 }
 
+// Whether a direct function's answer is still awaited. False: the log says why, and the request is or will be answered.
+bool is_awaited(Frame* frame) noexcept {
+  if (frame->frame == nullptr)
+    complain(frame->fop, "this request was answered before the function returned");
+  else if (frame->pending > 0)
+    complain(frame->fop, "the function has returned before all children that it asked have answered");
+  else
+    return true;
+  fail_with(frame, EIO);
+  return false;
+}
+
 // Calls the script's NAME with held arguments, which it takes over.
 void call_direct(Frame* frame, Value* held) noexcept {
   const Instance& instance = *frame->instance;
@@ -197,15 +209,12 @@ int wind(Frame* frame, int fop, xlator_t* child, const Value* arguments) noexcep
 }
 
 void finish(Frame* frame, PyObject* returned) noexcept {
-  if (frame->frame == nullptr) return complain(frame->fop, "this request was answered before the function returned");
-  if (frame->pending > 0) {
-    complain(frame->fop, "the function has returned before all children that it asked have answered");
-    return fail_with(frame, EIO);
-  }
+  if (!is_awaited(frame)) return;
   Outgoing outgoing{"", frame->fop};
   std::int32_t ret = 0;
   if (!take_answer(returned, frame->fop, &outgoing, &ret)) return fail(frame);
-  unwind(frame, ret, 0, outgoing.values());
+  // Asked again, since Python may have run meanwhile.
+  if (is_awaited(frame)) unwind(frame, ret, 0, outgoing.values());
 }
 
 }  // namespace nbdkit_python::gluster

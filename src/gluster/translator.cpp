@@ -38,9 +38,24 @@ PyObject* wind_fop(PyObject* self, std::span<PyObject* const> given, int fop) no
     return PyErr_Format(PyExc_TypeError, "wind_%s: there is no %s_cbk, and its answer cannot be that of %s", name, name,
                         graph_fops[frame->fop].name);
   Outgoing outgoing{"wind_", fop};
-  if (!outgoing.arguments(given.subspan(fixed))) return nullptr;
+  // Asked again, since Python may have run meanwhile.
+  if (!outgoing.arguments(given.subspan(fixed)) || !is_open(frame)) return nullptr;
   if (const int err = wind(frame, fop, child, outgoing.values()); err != 0) return raise_error(err, Py_None);
   Py_RETURN_NONE;
+}
+
+// Whether the request can be answered now, as one of this file operation. False: Python's error indicator is set.
+bool may_unwind(const Frame* frame, const Instance* instance, int fop) noexcept {
+  const char* const name = graph_fops[fop].name;
+  if (!is_open_for(frame, instance)) return false;
+  if (fop != frame->fop)
+    PyErr_Format(PyExc_TypeError, "unwind_%s: this request is a %s", name, graph_fops[frame->fop].name);
+  else if (frame->pending > 0)
+    PyErr_Format(PyExc_RuntimeError, "unwind_%s: %d of the children that were asked have not answered yet", name,
+                 frame->pending);
+  else
+    return true;
+  return false;
 }
 
 // The two numbers of an answer. False: Python's error indicator is set.
@@ -62,21 +77,17 @@ PyObject* unwind_fop(PyObject* self, std::span<PyObject* const> given, int fop) 
   constexpr std::size_t fixed = 5;
   const Instance* const instance = instance_of(self);
   if (instance == nullptr) return nullptr;
-  const char* const name = graph_fops[fop].name;
   if (given.size() < fixed || !PyObject_TypeCheck(given[0], types.frame) || !PyLong_Check(given[3]) ||
       !PyLong_Check(given[4]))
     return PyErr_Format(PyExc_TypeError, "unwind_%s: expected frame, cookie, this, op_ret, op_errno, and the answer",
-                        name);
+                        graph_fops[fop].name);
   Frame* const frame = frame_of(given[0]);
-  if (!is_open_for(frame, instance)) return nullptr;
-  if (fop != frame->fop)
-    return PyErr_Format(PyExc_TypeError, "unwind_%s: this request is a %s", name, graph_fops[frame->fop].name);
-  if (frame->pending > 0)
-    return PyErr_Format(PyExc_RuntimeError, "unwind_%s: %d of the children that were asked have not answered yet", name,
-                        frame->pending);
   std::int32_t ret = 0, err = 0;
   Outgoing outgoing{"unwind_", fop};
-  if (!take_op(fop, given[3], given[4], &ret, &err) || !outgoing.answer(given.subspan(fixed), ret >= 0)) return nullptr;
+  // Asked again at the end, since Python may have run meanwhile.
+  if (!may_unwind(frame, instance, fop) || !take_op(fop, given[3], given[4], &ret, &err) ||
+      !outgoing.answer(given.subspan(fixed), ret >= 0) || !may_unwind(frame, instance, fop))
+    return nullptr;
   if (ret >= 0 && outgoing.length() >= 0) ret = static_cast<std::int32_t>(outgoing.length());
   unwind(frame, ret, err, outgoing.values());
   Py_RETURN_NONE;

@@ -145,6 +145,31 @@ def test_an_answer_with_more_to_come(serve: Serve) -> None:
     assert served(brick)
 
 
+@pytest.mark.parametrize(("method", "log"), [
+    ("""
+        def readdir_fop(self, frame, this, fd, size, offset, xdata):
+            self.unwind_readdir(frame, None, self, 0, 0, self.entries(frame), None)
+    """, "Expired: readdir: this request has been answered"),
+    ("""
+        def readdir(self, next, fd, size, offset, xdata):
+            return answer.readdir(self.entries(next.frame))
+    """, "readdir: this request was answered before the function returned"),
+])
+def test_an_answer_in_the_middle_of_another(serve: Serve, method: str, log: str) -> None:
+    """What makes an answer's entries may be Python code, which answers the request first."""
+    brick = serve(BEGIN + """
+        def entries(self, frame):
+            self.unwind_readdir(frame, None, self, -1, errno.EXDEV, [], None)
+            yield Dirent("x")
+    """ + method)
+    client = brick.client()
+    with pytest.raises(OSError) as caught:
+        client.listdir("/")
+    assert caught.value.errno == errno.EXDEV
+    brick.wait_for_log(log)
+    assert served(brick)
+
+
 def test_answered_later_from_another_thread(serve: Serve) -> None:
     """A callback's request can wait, and keeps nothing else waiting."""
     brick = serve(BEGIN + """
