@@ -130,6 +130,8 @@ def test_dict(serve: Serve) -> None:
             print("end", flush=True)
             next.setxattr(loc, {"user.plain": b"plain", "user.str": "s"}, flags, xdata)
             print(raised(next.setxattr, loc, {"user.plain": object()}, flags), flush=True)
+            print(raised(next.setxattr, loc, {"user.a\\0b": b""}, flags), flush=True)
+            print(raised(next.setxattr, loc, {1: b""}, flags), flush=True)
             return next.setxattr(loc, dict, flags, xdata)
     """)
     client = brick.client()
@@ -151,6 +153,8 @@ def test_dict(serve: Serve) -> None:
                         "ValueError: a value: expected a str without NUL characters")
     assert lines[5].startswith("-5 9223372036854775808 1.5 1 <glusterfs.Dict {")
     assert "TypeError: a value: expected an int, float, str or bytes, got object" in brick.log()
+    assert "ValueError: a key: expected a str without NUL characters\n" in brick.log()
+    assert "TypeError: next.setxattr: dict: expected keys that are str, got int 1" in brick.log()
 
 
 def test_data(serve: Serve) -> None:
