@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from check_disks import PLANTED, RAM
+from check_disks import RAM
+from check_planted import PLANTED
 from nbdkit._check.facts import Facts
 from nbdkit._check.plugin import find_plugin
 from nbdkit._command.bench import Figures, Load, Result, loads_for, result_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from check_disks import PLANTED
+from check_planted import PLANTED
 from nbdkit import testing
 from nbdkit._check.report import KINDS
 from test_check_command import ROOT, command

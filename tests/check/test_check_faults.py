@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from check_disks import FILE, ODD, PLANTED, RAM, SPARSE
+from check_disks import FILE, ODD, RAM, SPARSE
+from check_planted import PLANTED
 from nbdkit._check.run import Options, run
 from nbdkit.testing import Report
 
