@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Data: the bytes of a read or a write, in GlusterFS's own memory.
 #include <algorithm>
+#include <numeric>
 #include <span>
 
 #include "view.hpp"
@@ -14,9 +15,9 @@ std::span<const struct iovec> buffers(const View* view) noexcept {
 }
 
 Py_ssize_t size_of(const View* view) noexcept {
-  std::size_t size = 0;
-  for (const struct iovec& buffer : buffers(view)) size += buffer.iov_len;
-  return static_cast<Py_ssize_t>(size);
+  const auto parts = buffers(view);
+  const auto add = [](std::size_t size, const struct iovec& part) { return size + part.iov_len; };
+  return static_cast<Py_ssize_t>(std::accumulate(parts.begin(), parts.end(), std::size_t{0}, add));
 }
 
 Py_ssize_t length(PyObject* self) noexcept { return is_alive(view_of(self)) ? size_of(view_of(self)) : -1; }

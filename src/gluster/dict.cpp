@@ -160,9 +160,9 @@ Ref part_of(Part part, const char* key, const Item& item) noexcept {
 }
 
 bool list_item(void* context, const char* key, const Item* item) noexcept {
-  const auto& [list, part] = *static_cast<const Listing*>(context);
-  const Ref entry = part_of(part, key, *item);
-  return entry && PyList_Append(list.get(), entry.get()) == 0;
+  const auto& listing = *static_cast<const Listing*>(context);
+  const Ref entry = part_of(listing.part, key, *item);
+  return entry && PyList_Append(listing.list.get(), entry.get()) == 0;
 }
 
 // A list, so that the dict can be changed while it is gone through.

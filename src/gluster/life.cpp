@@ -222,8 +222,7 @@ bool start(xlator_t* xl) noexcept {
 void at_home(const std::function<void()>& task) { home().run(task); }
 
 void complain(int fop, const std::string& message) noexcept {
-  const std::string where = fop >= 0 ? std::string{graph_fops[fop].name} + ": " : "";
-  graph_log((where + message).c_str(), true);
+  graph_log(fop >= 0 ? (std::string{graph_fops[fop].name} + ": " + message).c_str() : message.c_str(), true);
 }
 
 const Server& gluster_server() noexcept {

@@ -54,7 +54,8 @@ class Waiter final : public Cookie {
   int ask(const Frame* frame, xlator_t* child, const Value* arguments) noexcept {
     call_frame_t* const call_frame = frame->frame;
     const Away away{*frame->instance};
-    if (const int err = graph_wind(fop, call_frame, static_cast<Cookie*>(this), child, arguments); err != 0) return err;
+    const int unasked = graph_wind(fop, call_frame, static_cast<Cookie*>(this), child, arguments);
+    if (unasked != 0) return unasked;
     std::unique_lock lock{mutex_};
     came_.wait(lock, [&] { return done_; });
     return 0;

@@ -332,7 +332,8 @@ Ref make_iatt(const struct iatt& iatt) noexcept { return make_plain(types.iatt, 
 const struct iatt& iatt_of(PyObject* iatt) noexcept { return data_of<struct iatt>(iatt); }
 
 Ref make_flock(const struct gf_flock* flock) noexcept {
-  Value value{.flock = const_cast<struct gf_flock*>(flock)};
+  Value value;
+  value.flock = const_cast<struct gf_flock*>(flock);
   if (!hold(kind_flock, &value)) return PyErr_NoMemory(), Ref{};
   Ref self = make_plain(types.flock, value.flock);
   if (!self) drop(kind_flock, value);
