@@ -2,30 +2,21 @@
 // What the files of this door share: an instance of the translator, and what it works with.
 #pragma once
 
-#include <sys/types.h>
-
 #include <array>
 #include <atomic>
-#include <condition_variable>
-#include <cstdint>
 #include <cstdlib>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <unordered_map>
-#include <vector>
 
+#include "contexts.hpp"
 #include "graph.h"
 #include "nbdkit_python/attach.hpp"
 #include "nbdkit_python/ref.hpp"
 #include "nbdkit_python/server.hpp"
+#include "workers.hpp"
 
 namespace nbdkit_python::gluster {
-
-struct Cookie;
-struct Instance;
 
 // life.cpp
 
@@ -36,61 +27,6 @@ void at_home(const std::function<void()>& task);
 void complain(int fop, const std::string& message) noexcept;
 // The server that the core speaks to.
 const Server& gluster_server() noexcept;
-
-// workers.cpp: threads for what may have to wait.
-
-// One request, or one answer, for a worker.
-struct Job {
-  void (*run)(Job& job) noexcept;
-  Instance* instance;
-  call_frame_t* frame;  // of a request
-  Cookie* cookie;       // of an answer, owned
-  int fop;
-  std::int32_t ret;
-  std::int32_t err;
-  Value values[max_values];  // held
-};
-
-class Workers {
- public:
-  // False: there can be no thread for it.
-  bool post(std::unique_ptr<Job> job) noexcept;
-  // Whether all threads have ended within so many seconds, for which they must have nothing to do. Needs to be
-  // detached.
-  bool stop(int seconds) noexcept;
-
- private:
-  static void* work(void* workers) noexcept;
-
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<std::unique_ptr<Job>> jobs_;  // first come, first served
-  std::size_t idle_ = 0;
-  std::vector<pthread_t> threads_;
-  bool stopping_ = false;
-};
-
-// What a script has noted at inodes and fds: GlusterFS keeps a number there.
-class Contexts {
- public:
-  // All but forget need attachment.
-  PyObject* get(std::uint64_t number) const noexcept;  // borrowed; None where there is none
-  // The number for a new one, or 0: Python's error indicator is set.
-  std::uint64_t add(PyObject* object) noexcept;
-  void set(std::uint64_t number, PyObject* object) noexcept;
-  // Lets those go that GlusterFS has forgotten.
-  void sweep() noexcept;
-  void clear() noexcept;
-  // From any thread, with whatever locks of GlusterFS's: so it does not wait for Python.
-  void forget(std::uint64_t number) noexcept;
-
- private:
-  std::unordered_map<std::uint64_t, Ref> objects_;
-  std::uint64_t last_ = 0;
-  std::mutex mutex_;
-  std::vector<std::uint64_t> forgotten_;
-  std::atomic<bool> any_forgotten_ = false;
-};
 
 // What the script has for one file operation; frozen once it is loaded.
 struct Handlers {

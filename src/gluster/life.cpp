@@ -5,11 +5,15 @@
 // likes, also in ones that end, while Python's main thread must stay. Once started it stays until the process ends,
 // since graphs come and go.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "door.hpp"
 #include "module.hpp"
@@ -232,40 +236,6 @@ const Server& gluster_server() noexcept {
       .set_error = [](int) {},
   };
   return server;
-}
-
-PyObject* Contexts::get(std::uint64_t number) const noexcept {
-  const auto found = objects_.find(number);
-  return found != objects_.end() ? found->second.get() : Py_None;
-}
-
-std::uint64_t Contexts::add(PyObject* object) noexcept {
-  objects_.emplace(++last_, Ref::borrow(object));
-  return last_;
-}
-
-void Contexts::set(std::uint64_t number, PyObject* object) noexcept { objects_[number] = Ref::borrow(object); }
-
-void Contexts::sweep() noexcept {
-  if (!any_forgotten_) return;
-  std::vector<std::uint64_t> numbers;
-  {
-    const std::lock_guard lock{mutex_};
-    numbers.swap(forgotten_);
-    any_forgotten_ = false;
-  }
-  for (const std::uint64_t number : numbers) {
-    // Out of the table first: to let an object go can run the script's code.
-    const auto gone = objects_.extract(number);
-  }
-}
-
-void Contexts::clear() noexcept { const auto gone = std::exchange(objects_, {}); }
-
-void Contexts::forget(std::uint64_t number) noexcept {
-  const std::lock_guard lock{mutex_};
-  forgotten_.push_back(number);
-  any_forgotten_ = true;
 }
 
 }  // namespace nbdkit_python::gluster

@@ -109,7 +109,6 @@ int set_context(PyObject* self, PyObject* object, void*) noexcept {
     return 0;
   }
   const std::uint64_t number = contexts.add(object);
-  if (number == 0) return -1;
   if (set_context_number(view, number)) return 0;
   contexts.forget(number);
   PyErr_NoMemory();

@@ -3,6 +3,8 @@
 //
 // There is a thread for each request that is at work, since each may wait for another: for a lock that a later request
 // lets go, say. One that has had nothing to do for a while ends.
+#include "workers.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <ctime>
