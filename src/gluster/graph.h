@@ -2,7 +2,7 @@
 // The boundary between GlusterFS, whose headers are C, and the rest of the door, which is C++ and includes but two.
 //
 // graph.c has the functions that GlusterFS calls for each file operation, made from fops.def, and value.c what is held
-// of their arguments. All of them come and go as arrays of Value.
+// of their arguments, which come and go as arrays of Value; inside.c looks into them.
 #pragma once
 
 // It is C's as well, and has GlusterFS's names.
@@ -144,6 +144,8 @@ void graph_frame(const call_frame_t* frame, FrameFacts* facts) NOEXCEPT;
 // held.
 bool graph_hold(const Field* fields, int count, Value* values) NOEXCEPT;
 void graph_drop(const Field* fields, int count, Value* values) NOEXCEPT;
+
+// inside.c
 
 typedef struct LocFacts {
   const char* path;  // may be null, as all here
