@@ -164,7 +164,6 @@ def test_told_to_end_again_at_its_end(serve: Serve) -> None:
 def test_told_to_end_while_clients_connect(tmp_path: Path) -> None:
     """nbdkit does not wait for a client that has just come; its thread must not touch what is gone."""
     script = disk(TELLS + "    def open(readonly): tell('open')\n")
-    statuses = []
     for number in range(20):
         (folder := tmp_path / str(number)).mkdir()
         server = Server(folder, write_script(folder, script), options=("--threads=1",))
@@ -180,13 +179,13 @@ def test_told_to_end_while_clients_connect(tmp_path: Path) -> None:
             thread.start()
         wait_for_call(folder, "close")
         time.sleep(0.001 * (number % 5))
-        statuses.append(server.stop())
+        status = server.stop()
         ended.set()
         for thread in threads:
             thread.join()
         told = calls(folder)
+        assert status == 0, f"server {number} ended with {status}, called {told[-6:]} last, and said:\n{server.log()}"
         assert told.count("open") == told.count("close") and told.count("cleanup") == 1 and told[-1] == "unload"
-    assert statuses == [0] * len(statuses)
 
 
 @contextmanager
