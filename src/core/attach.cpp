@@ -68,7 +68,7 @@ void create_state() noexcept {
       ++r.states;
     }
   }
-  // nbdkit does not wait for a client that connects at the moment when it is told to end.
+  // A server may have threads of which it does not wait for the end, such as another filter's.
   if (this_thread.state == nullptr) threads::stay();
   reaper.armed = true;
 }

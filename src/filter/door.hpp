@@ -3,7 +3,6 @@
 // names.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -40,8 +39,6 @@ struct Translator {
 
 // From the client's side down to the plugin's: in the order of the command line.
 extern std::vector<Translator>& translators;
-// Set once nbdkit is at its end, from cleanup on.
-extern std::atomic<bool> ending;
 
 // life.cpp: the server's start and end.
 void load() noexcept;

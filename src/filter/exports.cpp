@@ -3,6 +3,7 @@
 #include <string>
 
 #include "../nbdkit/answers.hpp"
+#include "../nbdkit/clients.hpp"
 #include "door.hpp"
 #include "next.hpp"
 
@@ -98,9 +99,7 @@ const char* default_export(std::size_t from, const Target& target, bool readonly
 }  // namespace
 
 int preconnect(nbdkit_next_preconnect* next, nbdkit_backend* backend, int readonly) noexcept {
-  // nbdkit does not wait for a client that connects just when it is told to end, and this thread would run in what is
-  // being freed.
-  if (ending) threads::stay();
+  clients::arrive();
   return preconnect(
       0, [=](bool r) { return next(backend, r ? 1 : 0); }, readonly != 0);
 }

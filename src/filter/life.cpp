@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "../nbdkit/clients.hpp"
 #include "../nbdkit/server.hpp"
 #include "background.hpp"
 #include "door.hpp"
@@ -17,7 +18,6 @@ namespace nbdkit_python::filter {
 
 // Never destroyed but by unload, since a server that fails to start calls exit().
 std::vector<Translator>& translators = *new std::vector<Translator>;
-std::atomic<bool> ending = false;
 
 namespace {
 
@@ -89,10 +89,10 @@ void load() noexcept {
     std::exit(EXIT_FAILURE);
   }
   hold_interpreter(server(), "filter");
+  clients::open();
 }
 
 void unload() noexcept {
-  close_all();
   for (const Translator& translator : translators) last_call(*translator.script, id::unload);
   if (!translators.empty()) {
     const Attach attach;
@@ -191,7 +191,7 @@ int after_fork(nbdkit_backend* backend) noexcept {
 }
 
 void cleanup(nbdkit_backend*) noexcept {
-  ending = true;
+  clients::close();
   close_all();
   for (const Translator& translator : translators) last_call(*translator.script, id::cleanup);
   if (translators.empty()) return;

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "../nbdkit/answers.hpp"
+#include "../nbdkit/clients.hpp"
 #include "door.hpp"
 #include "nbdkit_python/convert.hpp"
 
@@ -63,9 +64,7 @@ void look_at_reads() noexcept {
 }  // namespace
 
 int preconnect(int readonly) noexcept {
-  // nbdkit does not wait for a client that connects just when it is told to end, and this thread would run in what is
-  // being freed.
-  if (ending) threads::stay();
+  clients::arrive();
   return has(id::preconnect) ? run(id::preconnect, readonly != 0) : 0;
 }
 

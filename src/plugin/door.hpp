@@ -36,8 +36,6 @@ extern std::unique_ptr<Script>& script;
 extern bool reads_by_count;
 // Whether a read that fills is known to fill all of its buffer.
 extern std::atomic<bool> reads_all;
-// Set once nbdkit is at its end, from cleanup on.
-extern std::atomic<bool> ending;
 
 // A connection: what the script's open() returned.
 struct Connection {

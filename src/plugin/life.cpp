@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "../nbdkit/clients.hpp"
 #include "../nbdkit/server.hpp"
 #include "door.hpp"
 #include "nbdkit_python/interpreter.hpp"
@@ -14,7 +15,6 @@ namespace nbdkit_python::door {
 std::unique_ptr<Script>& script = *new std::unique_ptr<Script>;
 bool reads_by_count = true;
 std::atomic<bool> reads_all = false;
-std::atomic<bool> ending = false;
 
 namespace {
 
@@ -43,11 +43,13 @@ int load_script(const char* name) noexcept {
 
 }  // namespace
 
-void load() noexcept { hold_interpreter(nbdkit_server(), "plugin"); }
+void load() noexcept {
+  hold_interpreter(nbdkit_server(), "plugin");
+  clients::open();
+}
 
 void unload() noexcept {
   if (script) {
-    close_all();
     last_call(*script, id::unload);
     const Attach attach;
     script.reset();
@@ -142,7 +144,7 @@ int after_fork() noexcept {
 }
 
 void cleanup() noexcept {
-  ending = true;
+  clients::close();
   close_all();
   if (script) last_call(*script, id::cleanup);
 }

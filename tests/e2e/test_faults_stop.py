@@ -18,7 +18,9 @@ import pytest
 from conftest import Serve
 from disks import SIZE, disk
 from harness import PLUGIN, TIMEOUT, Server, environment, serving, write_script
+from late_kit import end_with_a_late_client, late, shake_hands
 from test_faults_durability import Disk
+from wire import GREETING
 
 # To write down calls in a file beside the script, one a line, and to wait for a file there.
 TELLS = """
@@ -161,9 +163,12 @@ def test_told_to_end_again_at_its_end(serve: Serve) -> None:
     assert calls(server.folder) == ["close", *END]
 
 
+OPENS = "    def open(readonly): tell('open')\n"
+
+
 def test_told_to_end_while_clients_connect(tmp_path: Path) -> None:
     """nbdkit does not wait for a client that has just come; its thread must not touch what is gone."""
-    script = disk(TELLS + "    def open(readonly): tell('open')\n")
+    script = disk(TELLS + OPENS)
     for number in range(20):
         (folder := tmp_path / str(number)).mkdir()
         server = Server(folder, write_script(folder, script), options=("--threads=1",))
@@ -185,7 +190,19 @@ def test_told_to_end_while_clients_connect(tmp_path: Path) -> None:
             thread.join()
         told = calls(folder)
         assert status == 0, f"server {number} ended with {status}, called {told[-6:]} last, and said:\n{server.log()}"
-        assert told.count("open") == told.count("close") and told.count("cleanup") == 1 and told[-1] == "unload"
+        assert told.count("open") == told.count("close") and told[-2:] == END and told.count("cleanup") == 1
+
+
+@pytest.mark.parametrize("preconnect", ["", "    def preconnect(readonly): pass\n"], ids=["", "preconnect"])
+def test_a_client_that_nbdkit_does_not_know_of(serve: Serve, preconnect: str) -> None:
+    """It is waited for as any other, and the script's end begins when it has gone."""
+    server = serve(disk(TELLS + OPENS + preconnect), env=late())
+    with end_with_a_late_client(server) as client:
+        assert client.receive(18).startswith(GREETING)
+        assert stays(server.process)
+        shake_hands(client)
+    assert server.process.wait(TIMEOUT) == 0, server.log()
+    assert calls(server.folder) == ["open", "close", *END]
 
 
 @contextmanager

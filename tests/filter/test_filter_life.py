@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import nbd
 import pytest
 
 from filter_kit import EVALUATE, FILTER, MEMORY, SIZE, Refused, Translate, evaluate
-from harness import PLUGIN, Server, nbdkit, raises_errno, write_script
+from harness import PLUGIN, TIMEOUT, Server, nbdkit, raises_errno, write_script
+from late_kit import end_with_a_late_client, late, shake_hands
+from wire import GREETING
 
 # Says when it is called.
 STEPS = """
@@ -68,6 +71,27 @@ def test_a_client_that_is_there_when_the_server_ends(translate: Translate, way: 
     assert server.stop() == 0
     lines = [line.split()[1] for line in order(server.log(), "it")]
     assert lines.count("close") == 1 and lines[-2:] == ["cleanup", "unload"]
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_client_that_nbdkit_does_not_know_of(translate: Translate, tmp_path: Path, twice: bool) -> None:
+    """It is waited for as any other, also when the disk below hears of it twice."""
+    disk = write_script(tmp_path, """
+        API_VERSION = 2
+        def open(readonly): pass
+        def get_size(h): return 1 << 20
+        def pread(h, buf, offset, flags): pass
+        """)
+    again = "def preconnect(next, readonly): next.preconnect(), next.preconnect()\n" if twice else ""
+    server = translate(steps("it") + again, plugin=(PLUGIN, disk) if twice else MEMORY, verbose=True, env=late())
+    with end_with_a_late_client(server) as client:
+        assert client.receive(18).startswith(GREETING)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(0.7)
+        shake_hands(client)
+    assert server.process.wait(TIMEOUT) == 0, server.log()
+    lines = [line.split()[1] for line in order(server.log(), "it")]
+    assert "opened" in lines and lines[-3:] == ["close", "cleanup", "unload"]
 
 
 def test_a_disk_in_python_below(translate: Translate, tmp_path: Path) -> None:

@@ -226,8 +226,6 @@ bool start(const nbdkit_plugin& p) {
 void try_input() {
   const nbdkit_plugin& p = plugin();
   Memory memory;
-  // A server ends once; this one, with each input.
-  door::ending = false;
   p.load();
   if (start(p)) {
     connect(p, memory);

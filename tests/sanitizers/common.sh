@@ -24,7 +24,8 @@ wrap() {
         declare -p root SANITIZER_REPORTS
         declare -f settings
         printf 'settings "$SANITIZER_REPORTS/${SANITIZER_TEST:-nbdkit}"\n'
-        printf 'exec env LD_PRELOAD=%q %q "$@"\n' "$preloaded$folder/preload.so" "$(command -v nbdkit)"
+        printf 'exec env LD_PRELOAD=%q"${LD_PRELOAD:+:$LD_PRELOAD}" %q "$@"\n' "$preloaded$folder/preload.so" \
+            "$(command -v nbdkit)"
     } >"$folder/bin/nbdkit"
     chmod +x "$folder/bin/nbdkit"
 }
