@@ -15,7 +15,7 @@
 namespace nbdkit_python::test {
 
 namespace id {
-enum : std::size_t { open, pread, close, items, cache, load };
+enum : std::size_t { open, pread, close, items, cache, load, get_ready };
 }  // namespace id
 
 inline constexpr Callback table[] = {
@@ -25,6 +25,7 @@ inline constexpr Callback table[] = {
     {"items", Callback::Need::optional, true, "", ""},
     {"cache", Callback::Need::shared, false, "h, flags", "h, flags"},
     {"load", Callback::Need::added, false, "", ""},
+    {"get_ready", Callback::Need::optional, false, "", ""},
 };
 
 // What the table asks for at least.
