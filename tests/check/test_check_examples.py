@@ -14,6 +14,7 @@ from threading import Thread
 import pytest
 
 from nbdkit.testing import Report, check
+from redis_kit import Redis
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ROUNDS = 15
@@ -96,6 +97,17 @@ def test_a_file_on_the_web() -> None:
         report = checked("web.py", url=url)
     assert report.ok, str(report)
     assert "requests that change the disk: the disk is read-only" in report.not_tried
+
+
+def test_a_disk_in_redis(tmp_path: Path) -> None:
+    pytest.importorskip("redis")
+    redis = Redis(tmp_path)
+    try:
+        report = checked("redis_disk.py", size="1M", url=redis.url)
+    finally:
+        redis.stop()
+    assert report.ok, str(report)
+    assert any("the disk offers neither" in line for line in report.not_tried)
 
 
 def test_the_disk_that_fails_on_purpose() -> None:

@@ -7,7 +7,6 @@ import errno
 import json
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,40 +16,12 @@ import pytest
 
 from conftest import Serve, StartFails
 from example_kit import KiB, MiB, data_map, run
-from harness import EXAMPLES, TIMEOUT, environment, raises_errno
+from harness import EXAMPLES, raises_errno
+from redis_kit import Redis
 
 DISK = EXAMPLES / "redis_disk.py"
 SIZE = 4 * MiB + 512
 pytest.importorskip("redis")
-
-
-class Redis:
-    """A server of our own, on a Unix socket, with its file in `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = f"unix://{folder}/sock"
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", "sock", "--appendonly", "yes", "--appendfsync", "always",
-             "--save", "", "--enable-debug-command", "yes"],
-            cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment())
-        deadline = time.monotonic() + TIMEOUT
-        while self.ask("PING", check=False) != "PONG\n":
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def ask(self, *words: object, check: bool = True) -> str:
-        done = subprocess.run(["redis-cli", "-s", self.folder / "sock", *map(str, words)], text=True,
-                              capture_output=True, timeout=TIMEOUT)
-        assert not check or done.returncode == 0, done.stderr
-        return done.stdout
-
-    def stop(self, sign: int = signal.SIGKILL) -> None:
-        self.process.send_signal(sign)
-        self.process.wait(TIMEOUT)
 
 
 @pytest.fixture
