@@ -150,6 +150,20 @@ PLANTED = {
         def zero(h, count, offset, flags):
             pwrite(h, bytes(count), offset, flags)
     """),
+    "two coroutines write to a page at once": Planted(RAM, "data", 6, """
+        async def pwrite(h, buf, offset, flags):
+            import asyncio
+            first, last = offset // 512 * 512, -(-(offset + len(buf)) // 512) * 512
+            block = disk[first:last]
+            await asyncio.sleep(0.0005)
+            block[offset - first : offset - first + len(buf)] = buf
+            disk[first:last] = block
+            holes.difference_update(touched(len(buf), offset))
+
+
+        async def zero(h, count, offset, flags):
+            await pwrite(h, bytes(count), offset, flags)
+    """),
     "a read has another one's bytes": Planted(RAM, "data", 6, """
         scratch = bytearray(SIZE)
 

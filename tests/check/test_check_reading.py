@@ -62,6 +62,9 @@ FAULTY = {
     LEAST + "def pwrite(h, buf, offset): pass": [
         "line 6: expected pwrite(h, buf, offset, flags), got pwrite(h, buf, offset); that is how version 1 has it: "
         "is it API_VERSION = 1?"],
+    LEAST + "async def pwrite(h, buf, offset): pass": [
+        "line 6: expected pwrite(h, buf, offset, flags), got pwrite(h, buf, offset); that is how version 1 has it: "
+        "is it API_VERSION = 1?"],
     LEAST.replace("API_VERSION = 2", ""): [
         "line 5: expected pread(h, count, offset), got pread(h, buf, offset, flags); that is how version 2 has it: "
         "is it API_VERSION = 2?"],

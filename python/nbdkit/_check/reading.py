@@ -87,8 +87,6 @@ class _Reader:
     def callback(self, name: str, function: Function, version: int) -> Iterator[Fault]:
         """Can this function be the callback?"""
         callback = CALLBACKS[name]
-        if isinstance(function, ast.AsyncFunctionDef):
-            return  # the plugin knows whether it can serve it
         method = function in self.methods.values()
         needed = len(callback.parameters(version)) + (method and not callback.parameters(version)[:1] == ("h",))
         if _takes(function, needed):
