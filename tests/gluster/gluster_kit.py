@@ -195,11 +195,11 @@ class Brick:
         self.socket.unlink(missing_ok=True)
 
 
-def client_volume(name: str, socket: Path, subvolume: str = "top") -> str:
+def client_volume(name: str, socket: Path, subvolume: str = "top", **options: object) -> str:
     """The client's side of a brick."""
     return volume(name, "protocol/client", more={
         "transport-type": "unix", "transport.address-family": "unix", "transport.socket.connect-path": socket,
-        "remote-host": "localhost", "remote-subvolume": subvolume})
+        "remote-host": "localhost", "remote-subvolume": subvolume}, **options)
 
 
 def script_file(folder: Path, text: str, name: str = "script.py") -> Path:
