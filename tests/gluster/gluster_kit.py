@@ -19,6 +19,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "gluster"
 PATIENCE = 60  # seconds, which only bound failures
+# What a command begins with whose process is to load the translator: a sanitizer's runtime must be there before.
+PRELOADED = [os.environ["SANITIZER_COMMAND"]] if "SANITIZER_COMMAND" in os.environ else []
 
 
 def translator() -> Path:
@@ -189,10 +191,15 @@ class Brick:
     def close(self) -> None:
         for client in self.clients:
             client.close()
-        if self.process.poll() is None:
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
-        self.socket.unlink(missing_ok=True)
+            self.process.wait()
+            raise
+        finally:
+            self.socket.unlink(missing_ok=True)
 
 
 def client_volume(name: str, socket: Path, subvolume: str = "top", **options: object) -> str:

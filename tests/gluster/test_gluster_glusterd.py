@@ -28,6 +28,7 @@ mkdir /run/gluster
 ip link set lo up
 ip address add {host}/32 dev lo
 glusterd
+{preloaded}
 echo started
 exec sleep infinity
 """
@@ -42,7 +43,7 @@ class Glusterd:
         (xlators / "user").mkdir()
         (xlators / "user" / "python.so").symlink_to(gluster_kit.translator().resolve())
         script = folder / "start"
-        script.write_text(START.format(xlators=xlators, installed=installed, host=HOST))
+        script.write_text(START.format(xlators=xlators, installed=installed, host=HOST, preloaded=self.preloaded()))
         self.process = subprocess.Popen(
             [*ALONE, "bash", str(script)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
@@ -50,6 +51,16 @@ class Glusterd:
         assert line == "started\n", line
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         self.inside = ["nsenter", f"--target={children[0]}", "--mount", "--net", "--pid"]
+
+    def preloaded(self) -> str:
+        """What puts PRELOADED before the bricks, which glusterd starts by their path."""
+        if not gluster_kit.PRELOADED:
+            return ""
+        brick, real = self.folder / "preloaded", self.folder / "glusterfsd"
+        shutil.copy("/usr/sbin/glusterfsd", real)
+        brick.write_text(f"#!/bin/sh\nexec {gluster_kit.PRELOADED[0]} {real} \"$@\"\n")
+        brick.chmod(0o755)
+        return f"mount --bind {brick} /usr/sbin/glusterfsd"
 
     def run(self, *command: object) -> str:
         done = subprocess.run([*self.inside, *map(str, command)], text=True, capture_output=True,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Preloaded beside a sanitizer's runtime: what the runtime needs to know of nbdkit with Python in it.
+// Preloaded beside a sanitizer's runtime: what it needs to know of nbdkit, or of GlusterFS, with Python in it.
 #include <Python.h>
 #include <dlfcn.h>
 #include <pthread.h>
@@ -21,14 +21,21 @@ void before_fork() {
 void after_fork_in_child() { forsaken = forsaken || !alone; }
 
 [[gnu::constructor]] void start() {
-  // What nbdkit and its scripts start runs without the runtime.
+  // What this process and its scripts start runs without the runtime.
   unsetenv("LD_PRELOAD");
   pthread_atfork(before_fork, nullptr, after_fork_in_child);
 }
 
+#define TEXT(number) TEXT_OF(number)
+#define TEXT_OF(number) #number
+
+// What GlusterFS has loaded is not among the next ones. From here on it is for all, as the core wants it: that looks for
+// the library that has Py_InitializeFromConfig, and finds this one.
 template <typename Function>
 Function* libpython(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+  static void* const library = dlopen("libpython" TEXT(PY_MAJOR_VERSION) "." TEXT(PY_MINOR_VERSION) ".so.1.0",
+                                      RTLD_NOLOAD | RTLD_GLOBAL | RTLD_NOW);
+  return reinterpret_cast<Function*>(dlsym(library, name));
 }
 
 void* allocate(void*, size_t size) { return std::malloc(size); }
@@ -46,7 +53,7 @@ extern "C" {
   return libpython<decltype(Py_InitializeFromConfig)>("Py_InitializeFromConfig")(config);
 }
 
-// nbdkit's plugins stay in memory, so that a report can tell which of them has lost something.
+// Plugins and translators stay in memory, so that a report can tell which of them has lost something.
 [[gnu::visibility("default")]] int dlclose(void*) noexcept { return 0; }
 
 // The child of a fork does not have the parent's other threads. What only their local variables held is lost there, by
