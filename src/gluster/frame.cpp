@@ -91,6 +91,7 @@ int clear(PyObject* self) noexcept {
 void finalize(PyObject* self) noexcept {
   Frame* const frame = frame_of(self);
   if (frame->frame == nullptr) return;
+  const Busy busy{frame->instance};
   Ref exception = take_exception();
   complain(frame->fop, "the script has not answered this request, and cannot any more: it fails with EIO");
   unwind(frame, -1, EIO, nullptr);

@@ -2,6 +2,7 @@
 // Frame: one request of GlusterFS's, as scripts see it, and what it takes to answer it once. Needs attachment.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "door.hpp"
@@ -20,6 +21,32 @@ struct Frame {
 };
 
 inline Frame* frame_of(PyObject* frame) noexcept { return reinterpret_cast<Frame*>(frame); }
+
+// Until the end of the block, the script is at work for this instance, which must not end before; nor must the graph:
+// what came with a request is let go after the answer, with which a client may end the graph, and its inodes go first.
+class [[nodiscard]] Busy {
+ public:
+  explicit Busy(Instance* instance) noexcept : instance_{instance}, outer_{std::exchange(current_, instance)} {
+    if (outer_ == instance_) return;
+    ++instance_->open;
+    work_ = graph_begin_work(instance_->xl);
+  }
+  ~Busy() {
+    current_ = outer_;
+    if (outer_ == instance_) return;
+    graph_end_work(work_);
+    --instance_->open;
+  }
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+
+ private:
+  static inline thread_local const Instance* current_ = nullptr;
+
+  Instance* const instance_;
+  const Instance* const outer_;
+  call_frame_t* work_ = nullptr;
+};
 
 Ref make_frame(Instance* instance, call_frame_t* call_frame, int fop) noexcept;
 // Whether the script may still ask for it, or answer it. False: Python's error indicator is set.

@@ -165,6 +165,13 @@ void graph_unwind(int fop, call_frame_t* frame, int32_t ret, int32_t err, const 
   unwinds[fop](frame, ret, err, answer != NULL ? answer : nothing);
 }
 
+// A request of nobody's: those are what is waited for.
+call_frame_t* graph_begin_work(xlator_t* xl) { return create_frame(xl, xl->ctx->pool); }
+
+void graph_end_work(call_frame_t* work) {
+  if (work != NULL) STACK_DESTROY(work->root);
+}
+
 void** graph_private(xlator_t* xl) { return &xl->private; }
 const char* graph_name(const xlator_t* xl) { return xl->name; }
 const char* graph_type(const xlator_t* xl) { return xl->type; }

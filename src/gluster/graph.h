@@ -112,6 +112,10 @@ int graph_wind(int fop, call_frame_t* frame, void* cookie, xlator_t* child, cons
 // Answers the parent; `answer` null: with nothing but the two numbers.
 void graph_unwind(int fop, call_frame_t* frame, int32_t ret, int32_t err, const Value* answer) NOEXCEPT;
 
+// libgfapi ends no graph meanwhile, or not for ten seconds. Null: no memory, which is good as well.
+call_frame_t* graph_begin_work(xlator_t* xl) NOEXCEPT;
+void graph_end_work(call_frame_t* work) NOEXCEPT;
+
 void** graph_private(xlator_t* xl) NOEXCEPT;
 const char* graph_name(const xlator_t* xl) NOEXCEPT;
 const char* graph_type(const xlator_t* xl) NOEXCEPT;

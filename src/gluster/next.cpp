@@ -75,11 +75,13 @@ class Waiter final : public Cookie {
 PyObject* ask(PyObject* self, std::span<PyObject* const> given, int fop) noexcept {
   const Next* const next = next_of(self);
   Frame* const frame = next->frame;
+  if (!is_open(frame)) return nullptr;
+  const Busy busy{frame->instance};
   Waiter waiter{fop};
   {
     Outgoing outgoing{"next.", fop};
     // Asked again, since Python may have run meanwhile.
-    if (!is_open(frame) || !outgoing.arguments(given) || !is_open(frame)) return nullptr;
+    if (!outgoing.arguments(given) || !is_open(frame)) return nullptr;
     ++frame->pending;
     const int err = waiter.ask(frame, next->child, outgoing.values());
     const bool wanted = child_answered(frame);
@@ -132,27 +134,39 @@ class Awaiter final : public Delivery {
 // await next.FOP(…)
 PyObject* ask_later(PyObject* self, std::span<PyObject* const> given, int fop) noexcept {
   const Next* const next = next_of(self);
+  if (!is_open(next->frame)) return nullptr;
+  const Busy busy{next->frame->instance};
   Outgoing outgoing{"next.", fop};
   const Ref module = requests();
   Ref future = module ? Ref::take(PyObject_CallMethod(module.get(), "future", nullptr)) : Ref{};
   // Asked again, since Python may have run meanwhile.
-  if (!future || !is_open(next->frame) || !outgoing.arguments(given) || !is_open(next->frame)) return nullptr;
+  if (!future || !outgoing.arguments(given) || !is_open(next->frame)) return nullptr;
   auto awaiter = std::make_unique<Awaiter>(fop, next->frame, Ref::borrow(future.get()));
   const int err = wind(std::move(awaiter), next->frame, next->child, outgoing.values());
   return err == 0 ? future.release() : raise_error(err, Py_None);
 }
 
-// The end of its coroutine.
+// The end of its coroutine: answers the request. While that is open, there is an instance.
+template <typename Answer>
+void end_coroutine(Frame* frame, const Answer& answer) noexcept {
+  if (frame->frame == nullptr) return answer();  // which says so
+  const Busy busy{frame->instance};
+  const Here here{*frame->instance};
+  answer();
+}
+
 PyObject* finish_later(PyObject* self, PyObject* returned) noexcept {
-  const Here here{*next_of(self)->frame->instance};
-  finish(next_of(self)->frame, returned);
+  Frame* const frame = next_of(self)->frame;
+  end_coroutine(frame, [&] { finish(frame, returned); });
   Py_RETURN_NONE;
 }
 
 PyObject* fail_later(PyObject* self, PyObject* error) noexcept {
-  const Here here{*next_of(self)->frame->instance};
-  put_back(Ref::borrow(error));
-  fail(next_of(self)->frame);
+  Frame* const frame = next_of(self)->frame;
+  end_coroutine(frame, [&] {
+    put_back(Ref::borrow(error));
+    fail(frame);
+  });
   Py_RETURN_NONE;
 }
 

@@ -19,18 +19,6 @@
 namespace nbdkit_python::gluster {
 namespace {
 
-// The script is at work for this instance, which must not end before.
-class [[nodiscard]] Busy {
- public:
-  explicit Busy(Instance* instance) noexcept : instance_{instance} { ++instance_->open; }
-  ~Busy() { --instance_->open; }
-  Busy(const Busy&) = delete;
-  Busy& operator=(const Busy&) = delete;
-
- private:
-  Instance* instance_;
-};
-
 // Gives it to a worker, with these held values. False: there can be none.
 bool post(const Job& job, Fields fields, const Value* held) noexcept {
   auto owned = std::make_unique<Job>(job);

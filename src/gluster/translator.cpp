@@ -26,8 +26,9 @@ bool is_open_for(const Frame* frame, const Instance* instance) noexcept {
 // translator.wind_FOP(frame, child, …)
 PyObject* wind_fop(PyObject* self, std::span<PyObject* const> given, int fop) noexcept {
   constexpr std::size_t fixed = 2;
-  const Instance* const instance = instance_of(self);
+  Instance* const instance = instance_of(self);
   if (instance == nullptr) return nullptr;
+  const Busy busy{instance};
   const char* const name = graph_fops[fop].name;
   if (given.size() < fixed || !PyObject_TypeCheck(given[0], types.frame))
     return PyErr_Format(PyExc_TypeError, "wind_%s: expected a frame, a child or None, and the arguments", name);
@@ -75,8 +76,9 @@ bool take_op(int fop, PyObject* op_ret, PyObject* op_errno, std::int32_t* ret, s
 // translator.unwind_FOP(frame, cookie, this, op_ret, op_errno, …)
 PyObject* unwind_fop(PyObject* self, std::span<PyObject* const> given, int fop) noexcept {
   constexpr std::size_t fixed = 5;
-  const Instance* const instance = instance_of(self);
+  Instance* const instance = instance_of(self);
   if (instance == nullptr) return nullptr;
+  const Busy busy{instance};
   if (given.size() < fixed || !PyObject_TypeCheck(given[0], types.frame) || !PyLong_Check(given[3]) ||
       !PyLong_Check(given[4]))
     return PyErr_Format(PyExc_TypeError, "unwind_%s: expected frame, cookie, this, op_ret, op_errno, and the answer",

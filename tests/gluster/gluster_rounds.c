@@ -19,7 +19,7 @@ int main(int count, char** words) {
   for (int round = 0; round < atoi(words[3]); ++round) {
     glfs_t* fs = glfs_new("rounds");
     if (fs == NULL || glfs_set_volfile(fs, words[1]) != 0) fail("volfile");
-    glfs_set_logging(fs, words[2], 4);
+    glfs_set_logging(fs, words[2], 5);
     if (glfs_init(fs) != 0) fail("init");
     glfs_fd_t* fd = glfs_creat(fs, "/file", O_RDWR, 0644);
     if (fd == NULL) fail("creat");
