@@ -122,7 +122,7 @@ const char* graph_type(const xlator_t* xl) NOEXCEPT;
 dict_t* graph_options(const xlator_t* xl) NOEXCEPT;
 // The child of this number, or null.
 xlator_t* graph_child(const xlator_t* xl, size_t number) NOEXCEPT;
-// Makes this translator the one that the calling thread works for, and returns the one before.
+// Makes this translator the one that the calling thread works for, and returns the one before. Null: none of a graph.
 xlator_t* graph_set_this(xlator_t* xl) NOEXCEPT;
 void graph_log(const char* text, bool is_error) NOEXCEPT;
 // Whether this thread runs one of GlusterFS's own light threads, whose stack is not the thread's.

@@ -48,6 +48,8 @@ class Home {
     for (;;) {
       self.changed_.wait(lock, [&] { return self.task_ != nullptr; });
       (*self.task_)();
+      // The translator that it was about may go next, and Python's exit hooks run here.
+      graph_set_this(nullptr);
       self.task_ = nullptr;
       self.changed_.notify_all();
     }

@@ -14,10 +14,11 @@ Bricks = Callable[..., gluster_kit.Brick]
 
 # It keeps whatever it can get.
 SCRIPT = """
-    import _thread, sys, threading, time
+    import _thread, atexit, logging, sys, threading, time
     from glusterfs import Translator
 
     kept = []
+    atexit.register(logging.error, "when all graphs have ended")
     print("loaded", flush=True)
 
     class xlator(Translator):
