@@ -37,8 +37,8 @@ def reads(socket: str, export: str) -> float:
 def measure(interval: float) -> list[float]:
     """The reads per second of a busy connection and of another at the same time."""
     with running([PLUGIN, HERE / "disks/busy.py", f"interval={interval}"]) as server:
-        clients = [subprocess.Popen([sys.executable, __file__, server.socket, export], stdout=subprocess.PIPE, text=True)
-                   for export in ("busy", "other")]
+        clients = [subprocess.Popen([sys.executable, __file__, server.socket, export], text=True,
+                                    stdout=subprocess.PIPE) for export in ("busy", "other")]
         return [float(client.communicate()[0].split()[-1]) for client in clients]
 
 

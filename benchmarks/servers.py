@@ -95,7 +95,8 @@ class Load:
 
 
 def client(socket: str, operation: str, size: int, depth: int, connections: int, seconds: float) -> Load:
-    command: list[str | Path] = [BUILD / "benchmarks/client", socket, operation, *map(str, (size, depth, connections, seconds))]
+    command: list[str | Path] = [BUILD / "benchmarks/client", socket, operation,
+                                 *map(str, (size, depth, connections, seconds))]
     done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=PATIENCE + seconds)
     requests, taken, median, p99 = done.stdout.split()
     return Load(int(requests), float(taken), float(median), float(p99))

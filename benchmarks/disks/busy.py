@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A disk whose export "busy" computes for some 10 ms in each read. Parameter: interval=SECONDS, Python's switch interval."""
+"""A disk whose export "busy" computes for some 10 ms in each read.
+
+Parameter: interval=SECONDS, Python's switch interval.
+"""
 
 import sys
 

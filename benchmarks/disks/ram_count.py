@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The classic RAM disk whose pread returns its data, in API version 2. Parameters: size=SIZE, model=NAME of a thread model."""
+"""The classic RAM disk whose pread returns its data, in API version 2.
+
+Parameters: size=SIZE, model=NAME of a thread model.
+"""
 
 import nbdkit
 

@@ -57,9 +57,9 @@ def disk(cls: "_Disk") -> "_Disk":
 def translator(cls: "_Translator") -> "_Translator":
     """Mark a class as the script's translator, for nbdkit's filter `python`: its methods are the callbacks.
 
-    An instance is a connection. `__init__(self, next, readonly, export_name, is_tls)`, which it need not have, is `open`,
-    and `self` the handle, as in `pread(self, next, buf, offset, flags)`; what no connection asks for, such as config, is
-    a static or class method or a function. Raises TypeError for what is no class.
+    An instance is a connection. `__init__(self, next, readonly, export_name, is_tls)`, which it need not have, is
+    `open`, and `self` the handle, as in `pread(self, next, buf, offset, flags)`; what no connection asks for, such as
+    config, is a static or class method or a function. Raises TypeError for what is no class.
     """
     from ._classes import mark
 

@@ -238,8 +238,8 @@ def timestamp() -> str:
 def export_name() -> str:
     """The export that this connection's client asked for.
 
-    It can be anything: bytes that are not UTF-8 arrive as lone surrogates, as in file names. Raises RuntimeError outside
-    a connection, as those below do.
+    It can be anything: bytes that are not UTF-8 arrive as lone surrogates, as in file names. Raises RuntimeError
+    outside a connection, as those below do.
     """
     _needs_a_connection("export_name")
 

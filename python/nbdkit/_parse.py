@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a parameter's text stands for, read as nbdkit's own parsers do: the same strings, the same results.
 
-Not so some of a delay's or a probability's, which nobody means: hexadecimal fractions, an exponent without digits, 0:-0,
-and delays of more than 136 years, which nbdkit makes shorter ones of; and the sizes 010 and 0x10, which are ten and none
-here, as they are before nbdkit 1.48. Each raises a ValueError "expected …, got …".
+Not so some of a delay's or a probability's, which nobody means: hexadecimal fractions, an exponent without digits,
+0:-0, and delays of more than 136 years, which nbdkit makes shorter ones of; and the sizes 010 and 0x10, which are ten
+and none here, as they are before nbdkit 1.48. Each raises a ValueError "expected …, got …".
 
 They serve where there is no server, where an older one lacks a parser, and for declared parameters, whose errors are
 then one line.

@@ -117,4 +117,5 @@ def _report() -> None:
 
 def _row(name: str, times: Histogram) -> tuple[str, ...]:
     figures = [times.total / times.calls, *map(times.percentile, (50, 90, 99)), times.longest]
-    return (name, str(times.calls), str(times.failed), f"{times.total / 1e9:.3f}", *(f"{ns / 1000:.1f}" for ns in figures))
+    return (name, str(times.calls), str(times.failed), f"{times.total / 1e9:.3f}",
+            *(f"{ns / 1000:.1f}" for ns in figures))

@@ -51,14 +51,17 @@ nbdkit_filter filter = {
     .can_fua            = able<Ability::can_fua>,
     .can_multi_conn     = able<Ability::can_multi_conn>,
     .can_cache          = able<Ability::can_cache>,
-    .pread              = [](nbdkit_next*, void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags, int* err) {
+    .pread              = [](nbdkit_next*, void* h, void* buf, uint32_t count, uint64_t offset, uint32_t flags,
+                             int* err) {
       return door::top(h).pread(buf, count, offset, flags, err);
     },
     .pwrite             = [](nbdkit_next*, void* h, const void* buf, uint32_t count, uint64_t offset, uint32_t flags,
                              int* err) {
       return door::top(h).pwrite(buf, count, offset, flags, err);
     },
-    .flush              = [](nbdkit_next*, void* h, uint32_t flags, int* err) { return door::top(h).flush(flags, err); },
+    .flush              = [](nbdkit_next*, void* h, uint32_t flags, int* err) {
+      return door::top(h).flush(flags, err);
+    },
     .trim               = [](nbdkit_next*, void* h, uint32_t count, uint64_t offset, uint32_t flags, int* err) {
       return door::top(h).trim(count, offset, flags, err);
     },

@@ -106,8 +106,8 @@ void door_forget(xlator_t* xl, uint64_t context) NOEXCEPT;
 // with null, all do. The result is to be given to free() when no thread can be in the translator any more; null: no
 // memory, or null was given.
 void* graph_define(xlator_t* xl, const bool* defined) NOEXCEPT;
-// Asks a child. 0; else there will be no answer: ENOMEM, or EOPNOTSUPP where nobody below has this file operation, which
-// GlusterFS itself would look for beyond the last translator.
+// Asks a child. 0; else there will be no answer: ENOMEM, or EOPNOTSUPP where nobody below has this file operation,
+// which GlusterFS itself would look for beyond the last translator.
 int graph_wind(int fop, call_frame_t* frame, void* cookie, xlator_t* child, const Value* arguments) NOEXCEPT;
 // Answers the parent; `answer` null: with nothing but the two numbers.
 void graph_unwind(int fop, call_frame_t* frame, int32_t ret, int32_t err, const Value* answer) NOEXCEPT;
@@ -127,7 +127,8 @@ xlator_t* graph_set_this(xlator_t* xl) NOEXCEPT;
 void graph_log(const char* text, bool is_error) NOEXCEPT;
 // Whether this thread runs one of GlusterFS's own light threads, whose stack is not the thread's.
 bool graph_in_synctask(void) NOEXCEPT;
-// Starts a thread as GlusterFS does: with its signals blocked. To be joined or detached. False: it could not be started.
+// Starts a thread as GlusterFS does: with its signals blocked. To be joined or detached. False: it could not be
+// started.
 bool graph_thread(pthread_t* thread, void* (*run)(void*), void* argument) NOEXCEPT;
 
 typedef struct FrameFacts {

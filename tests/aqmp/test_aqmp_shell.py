@@ -52,7 +52,8 @@ def test_every_error_is_one_line(storage_daemon: Monitor, folder: Path, line: st
 def test_a_pipe(storage_daemon: Monitor, folder: Path) -> None:
     """Empty lines and comments are left out."""
     lines = ["# a node", "", "blockdev-add driver=null-co node-name=n size=512", "  ",
-             "query-named-block-nodes flat=true", "blockdev-del node-name=n", "blockdev-del node-name=n", "query-version"]
+             "query-named-block-nodes flat=true", "blockdev-del node-name=n", "blockdev-del node-name=n",
+             "query-version"]
     done = shell(folder, storage_daemon.socket, text="\n".join(lines))
     assert done.returncode == 1
     added, nodes, deleted = map(json.loads, done.stdout.splitlines())

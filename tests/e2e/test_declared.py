@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Declared parameters: what the command line gives, what is refused and in which words, --dump-plugin, the help page."""
+"""Declared parameters: what the command line gives, what is refused, in which words, --dump-plugin, the help page."""
 
 from __future__ import annotations
 

@@ -182,7 +182,8 @@ def test_web_wrong_url(start_fails: Callable[..., str], nginx: Nginx) -> None:
     assert "config_complete: the parameter url=WEB_URL is missing" in start_fails(WEB)
     assert f"{wrong}'ftp://127.0.0.1/disk.img'" in start_fails(WEB, "url=ftp://127.0.0.1/disk.img")
     assert f"{wrong}'http:///disk.img'" in start_fails(WEB, "url=http:///disk.img")
-    assert "unknown parameter 'uri': did you mean 'url'? The parameters are: url=WEB_URL" in start_fails(WEB, "uri=http://127.0.0.1/")
+    assert "unknown parameter 'uri': did you mean 'url'? The parameters are: url=WEB_URL" in start_fails(
+        WEB, "uri=http://127.0.0.1/")
 
 
 def test_web_as_http_py_hides_http(start_fails: Callable[..., str], nginx: Nginx, tmp_path: Path) -> None:

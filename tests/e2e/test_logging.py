@@ -47,11 +47,13 @@ def test_by_level(serve: Serve, first: str) -> None:
 def test_the_traceback_of_an_exception(serve: Serve) -> None:
     server = serve(disk(LOGS.format(first="")))
     server.connect().pread(1, 0)
-    assert re.search(r"an exception\nTraceback \(most recent call last\):\n(  .*\n)+ZeroDivisionError: .*\n", server.log())
+    assert re.search(r"an exception\nTraceback \(most recent call last\):\n(  .*\n)+ZeroDivisionError: .*\n",
+                     server.log())
 
 
 def test_all_of_it_if_nbdkit_is_verbose(serve: Serve) -> None:
-    assert logged(serve, LOGS.format(first=""), verbose=True) == ["debug: my.disk: a debug", "debug: my.disk: an info", *EXPECTED]
+    assert logged(serve, LOGS.format(first=""), verbose=True) == [
+        "debug: my.disk: a debug", "debug: my.disk: an info", *EXPECTED]
 
 
 def test_the_scripts_level_counts(serve: Serve) -> None:

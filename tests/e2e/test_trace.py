@@ -130,8 +130,8 @@ class Disk:
 """, "secret=xyzzy", "user=me", options=("-D", "python.calls=1"))
     server.connect()
     assert told(server.log(), "calls") == [
-        "config('secret', ...) = None", "config('user', 'me') = None", "config_complete() = None", "open(False) = a disk",
-        "get_size(a disk) = 4096"]
+        "config('secret', ...) = None", "config('user', 'me') = None", "config_complete() = None",
+        "open(False) = a disk", "get_size(a disk) = 4096"]
     assert "xyzzy" not in server.log()
 
 

@@ -199,9 +199,10 @@ def test_next_is_good_for_its_call_and_thread_only(translate: Translate) -> None
 
 
 # assert (*err)
-@pytest.mark.parametrize("failure", ["raise KeyError", "raise OSError", "raise OSError(0, 'x')", "nbdkit.set_error(0); 1/0",
-                                     "raise NotImplementedError", "raise SystemExit(0)", "raise KeyboardInterrupt",
-                                     "nbdkit.set_error(95); raise KeyError", "return (yield)", "return 1j .x"])
+@pytest.mark.parametrize("failure", ["raise KeyError", "raise OSError", "raise OSError(0, 'x')",
+                                     "nbdkit.set_error(0); 1/0", "raise NotImplementedError", "raise SystemExit(0)",
+                                     "raise KeyboardInterrupt", "nbdkit.set_error(95); raise KeyError",
+                                     "return (yield)", "return 1j .x"])
 def test_a_failure_has_an_errno(translate: Translate, failure: str) -> None:
     text = "import nbdkit\n" + "".join(
         f"def {name}(h, next, {arguments}):\n    {failure}\n" for name, arguments in {

@@ -202,7 +202,8 @@ def test_the_plugins_preconnect_is_not_left_out(translate: Translate, tmp_path: 
         def get_size(h): return 1 << 20
         def pread(h, buf, offset, flags): pass
         """)
-    for text in ("def preconnect(next, readonly): pass\n", "def preconnect(next, readonly): next.preconnect(readonly)\n"):
+    for text in ("def preconnect(next, readonly): pass\n",
+                 "def preconnect(next, readonly): next.preconnect(readonly)\n"):
         server = translate(text, plugin=(PLUGIN, disk))
         with pytest.raises(nbd.Error):
             server.connect()

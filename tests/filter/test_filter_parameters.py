@@ -163,7 +163,8 @@ def test_another_build_of_nbdkit_refuses_it(tmp_path: Path) -> None:
     version = subprocess.run(["nbdkit", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     other = version[:-1] + ("0" if version[-1] != "0" else "1")
     copy = tmp_path / "nbdkit-python-filter.so"
-    copy.write_bytes(Path(FILTER).read_bytes().replace(b"\0" + version.encode() + b"\0", b"\0" + other.encode() + b"\0"))
+    copy.write_bytes(Path(FILTER).read_bytes().replace(
+        b"\0" + version.encode() + b"\0", b"\0" + other.encode() + b"\0"))
     (tmp_path / "libnbdkit-python.so").symlink_to(Path(FILTER).with_name("libnbdkit-python.so"))
     done = subprocess.run(["nbdkit", "-f", f"--filter={copy}", *MEMORY, "translator=x"], capture_output=True, text=True,
                           env=environment(), check=False)

@@ -135,7 +135,8 @@ class Brick:
         self.volfile.write_text(
             volume("posix", "storage/posix", directory=self.data) + volumes
             + volume("server", "protocol/server", top, {
-                "transport-type": "unix", "transport.address-family": "unix", "transport.socket.listen-path": self.socket,
+                "transport-type": "unix", "transport.address-family": "unix",
+                "transport.socket.listen-path": self.socket,
                 f"auth.addr.{top}.allow": "*", "rpc-auth-allow-insecure": "on",
                 # A server that has another below it waits in one for each client's first lookup, whose answer comes
                 # by another; and one more waits where a client has gone meanwhile.

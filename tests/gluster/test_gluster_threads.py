@@ -78,7 +78,7 @@ def test_which_thread(bricks: Bricks, tmp_path: Path) -> None:
 
 
 def test_many_wait_at_once(bricks: Bricks, tmp_path: Path) -> None:
-    """Fifty requests wait in the script for each other, many more than there are event threads: the last lets all go."""
+    """Fifty requests wait in the script for each other, more than there are event threads: the last lets all go."""
     script = gluster_kit.script_file(tmp_path, """
         import threading
         from glusterfs import Translator

@@ -42,7 +42,8 @@ def test_loc_inode_fd_frame(serve: Serve) -> None:
         def lookup(self, next, loc, xdata):
             reply = next.lookup(loc, xdata)
             if loc.name == "file":
-                print("parent", loc.parent.gfid == loc.pargfid, loc.parent.type == IA_IFDIR, len(loc.pargfid), flush=True)
+                print("parent", loc.parent.gfid == loc.pargfid, loc.parent.type == IA_IFDIR, len(loc.pargfid),
+                      flush=True)
             return reply
 
         def open(self, next, loc, flags, fd, xdata):
@@ -146,8 +147,8 @@ def test_dict(serve: Serve) -> None:
     lines = told(brick).splitlines()
     assert lines[0] == r"1 True b'\x01\x00v' None 3"
     assert lines[1] == r"['user.key'] [b'\x01\x00v'] ['user.key'] {'user.key': b'\x01\x00v'}"
-    assert lines[2] == "KeyError: 'none' TypeError: a key: expected a str, got int 1 TypeError: get(key, default=None): " \
-        "got 0 arguments"
+    assert lines[2] == ("KeyError: 'none' TypeError: a key: expected a str, got int 1 "
+                        "TypeError: get(key, default=None): got 0 arguments")
     assert lines[3] == "KeyError: 'user.key' TypeError: a value: expected an int, float, str or bytes, got list [1]"
     assert lines[4] == ("ValueError: a key: expected a str without NUL characters "
                         "ValueError: a value: expected a str without NUL characters")

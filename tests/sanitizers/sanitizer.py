@@ -40,7 +40,8 @@ if os.environ["SANITIZER"] == "tsan":
         "test_a_busy_thread_while_nbdkit_forks_for_run",
         r"test_a_waiting_thread_does_not_keep_the_server_alive\[background\]",
         r"test_multiprocessing_before_the_fork\[executor\]",
-        r"test_(threads|processes)\[(background|run)-(an? (busy|thread|executor|event)|executor).*-(import|get_ready)\]",
+        r"test_(threads|processes)\[(background|run)-(an? (busy|thread|executor|event)|executor).*"
+        r"-(import|get_ready)\]",
         # Who starts a thread waits there until it runs, which is what this test puts off.
         "test_a_client_that_nbdkit_does_not_know_of",
     ]

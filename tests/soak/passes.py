@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A translator that hands every request on, for ./test soak --translators: with other buffers, by count, as a generator."""
+"""A translator that hands every request on, for ./test soak --translators.
+
+It does so with other buffers, by count, and as a generator.
+"""
 
 
 def open(next, readonly, export_name, is_tls):
