@@ -3,7 +3,7 @@
 
 from types import CodeType
 
-from nbdkit._outside import *
+from nbdkit._outside import *  # noqa: F403
 
 def _compile(source: bytes, filename: str, /) -> CodeType: ...
 def _error(message: object) -> None: ...

@@ -2,7 +2,7 @@
 """Translator: what a script's class `xlator` is derived from."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import _glusterfs
 

@@ -104,7 +104,7 @@ def _float(text: str) -> float:
 
 def _reader(type: "Callable[[str], Any]") -> "Callable[[str], Any]":
     """What reads a text. Python's own types are not meant for a command line's: bool("no") is True."""
-    own: "dict[object, Callable[[str], Any]]" = {bool: _bool, int: _int, float: _float}
+    own: dict[object, Callable[[str], Any]] = {bool: _bool, int: _int, float: _float}
     return own.get(type, type)
 
 

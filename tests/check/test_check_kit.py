@@ -92,7 +92,7 @@ def test_no_plugin(tmp_path: Path) -> None:
     package = tmp_path / "site"
     package.mkdir()
     subprocess.run(["cp", "-r", ROOT / "python" / "nbdkit", package], check=True)
-    text = "from nbdkit.testing import serve\nwith serve(%r): pass" % str(RAMDISK)
+    text = f"from nbdkit.testing import serve\nwith serve({str(RAMDISK)!r}): pass"
     env = {key: value for key, value in os.environ.items() if key != "NBDKIT_PYTHON_PLUGIN"}
     done = subprocess.run([sys.executable, "-c", text], env={**env, "PYTHONPATH": str(package)}, text=True,
                           capture_output=True)

@@ -26,7 +26,7 @@ import pytest
 
 from example_kit import altered
 from harness import TIMEOUT, Server, environment, serving
-from ledger import SECTOR, SIZE, Ledger, Load, Lost, Write
+from ledger import SIZE, Ledger, Load, Lost, Write
 
 ROUNDS = int(os.environ.get("DURABILITY_ROUNDS", "3"))
 

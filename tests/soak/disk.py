@@ -177,7 +177,7 @@ def fail_cycle(buf):
         fail_deep(buf, 3)
     except ValueError as error:
         itself = error  # from its traceback to this frame, and from there back
-        raise itself
+        raise itself  # noqa: B904
 
 
 def fail_wrong(buf):

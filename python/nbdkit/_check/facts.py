@@ -37,8 +37,8 @@ class Facts:
         """The parts of the disk that are looked at, in order: its start, its end, and what is around the borders."""
         end = self.size // self.minimum * self.minimum
         if end <= WHOLE:
-            return [range(0, end)] if end else []
-        windows = [range(0, 512 * KiB)]
+            return [range(end)] if end else []
+        windows = [range(512 * KiB)]
         for border in (*BORDERS, end):
             start, stop = max(border - 128 * KiB, windows[-1].stop), min(border + 128 * KiB, end)
             if start < stop and border <= end:
