@@ -35,6 +35,11 @@ def test_nothing_is_lost_and_nothing_left_behind() -> None:
     assert status == 0, said
 
 
+def test_nothing_is_lost_in_coroutines() -> None:
+    status, said = soak(20_000, "--connections", 333, "--exceptions", 3000, "--shape", "v2-async")
+    assert status == 0, said
+
+
 def test_nothing_is_lost_in_translators() -> None:
     status, said = soak(30_000, "--connections", 333, "--exceptions", 3000, "--translators", 2, "--shape", "v2-buf")
     assert status == 0, said

@@ -27,7 +27,7 @@ disk = memoryview(bytearray(FAULTS)) if SHAPE == "v2-count" else bytearray(FAULT
 lock = threading.Lock()
 connections = 0
 handles = weakref.WeakSet()
-kept = collections.deque(maxlen=10)
+kept = collections.deque(maxlen=100)  # more than there are requests at a time, so that each keeps its own
 
 
 class Handle:
@@ -96,7 +96,7 @@ def read(count, offset, buf):
     return fail(offset, buf)
 
 
-if SHAPE == "v2-buf":
+if SHAPE in ("v2-buf", layout.COROUTINES):
 
     def pread(h, buf, offset, flags):
         answer = read(len(buf), offset, buf)
@@ -121,17 +121,21 @@ def flush(h, flags=0):
     pass
 
 
-def trim(h, count, offset, flags=0):
+def clear(count, offset):
     if offset >= FAULTS:
         fail(offset, None)
     disk[offset : offset + count] = bytes(count)
+
+
+def trim(h, count, offset, flags=0):
+    clear(count, offset)
 
 
 def zero(h, count, offset, flags_or_may_trim):
     if count % 3 == 0:
         nbdkit.set_error(errno.EOPNOTSUPP)  # nbdkit writes zeros, then
     else:
-        trim(h, count, offset)
+        clear(count, offset)
 
 
 def extents(h, count, offset, flags):
@@ -216,3 +220,17 @@ def figures():
         "connections": connections,
         "handles": len(handles),
     }
+
+
+if SHAPE == layout.COROUTINES:
+    import asyncio
+
+    def coroutine(callback):
+        async def run(*arguments):
+            await asyncio.sleep(0)
+            return callback(*arguments)
+
+        return run
+
+    for name in "open close get_size pread pwrite flush trim zero extents cache".split():
+        globals()[name] = coroutine(globals()[name])

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 SHAPES = ["v1", "v2-count", "v2-buf"]
+COROUTINES = "v2-async"  # as v2-buf
 
 LANE = 65536  # bytes; each lane of the client's has its own, so that it knows what is in them
 LANES = 64
@@ -30,7 +31,7 @@ FAULT_NAMES = list(FAULT)
 def faults(operation: str, shape: str) -> list[str]:
     """In which ways a request can fail."""
     return ["error", "os_error", "deep", "cycle"] + {
-        "pread": ["wrong", "kept"] if shape == "v2-buf" else ["wrong"],
+        "pread": ["wrong", "kept"] if shape in ("v2-buf", COROUTINES) else ["wrong"],
         "pwrite": ["kept"],
         "extents": ["wrong", "midway"],
     }.get(operation, [])

@@ -160,7 +160,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, help="to each server; default: one for 500 requests, at least 200")
     parser.add_argument("--exceptions", type=int, help="on each server; default: one for 100 requests, at least 3000")
     parser.add_argument("--threads", type=int, default=THREADS, help="nbdkit's -t; default: %(default)s")
-    parser.add_argument("--shape", choices=layout.SHAPES, help="only this one")
+    parser.add_argument("--shape", choices=[*layout.SHAPES, layout.COROUTINES],
+                        help="only this one")
     parser.add_argument("--script", type=Path, default=Path(__file__).with_name("disk.py"), help="another disk.py")
     parser.add_argument("--translators", type=int, default=0, help="so many on top of it; default: none")
     parser.add_argument("--patience", type=float, default=TIMEOUT, metavar="SECONDS",
