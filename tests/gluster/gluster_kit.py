@@ -204,7 +204,7 @@ class Brick:
 
 def client_volume(name: str, socket: Path, subvolume: str = "top", **options: object) -> str:
     """The client's side of a brick."""
-    return volume(name, "protocol/client", more={
+    return volume(name, "protocol/client", "", {
         "transport-type": "unix", "transport.address-family": "unix", "transport.socket.connect-path": socket,
         "remote-host": "localhost", "remote-subvolume": subvolume}, **options)
 
