@@ -14,7 +14,7 @@ import pytest
 Serve = Callable[..., gluster_kit.Brick]
 
 BEGIN = """
-    import errno, glusterfs, os, threading, time
+    import errno, glusterfs, os, queue, threading, time
     from glusterfs import *
 
     class xlator(Translator):
@@ -173,21 +173,20 @@ def test_an_answer_in_the_middle_of_another(serve: Serve, method: str, log: str)
 def test_answered_later_from_another_thread(serve: Serve) -> None:
     """A callback's request can wait, and keeps nothing else waiting."""
     brick = serve(BEGIN + """
-        waiting = []
+        waiting = queue.SimpleQueue()
 
         def lookup_fop(self, frame, this, loc, xdata):
             if loc.name == "slow":
-                self.waiting.append((frame, loc, xdata))
+                self.waiting.put((frame, loc, xdata))
             elif loc.name == "go":
-                thread = threading.Thread(target=self.later)
-                thread.start()
+                threading.Thread(target=self.later, daemon=True).start()
                 self.unwind_lookup(frame, None, self, -1, errno.EXDEV, None, None, None, None)
             else:
                 self.wind_lookup(frame, None, loc, xdata)
 
         def later(self):
-            while self.waiting:
-                frame, loc, xdata = self.waiting.pop()
+            while True:  # it may have come before what waits
+                frame, loc, xdata = self.waiting.get()
                 self.wind_lookup(frame, None, loc, xdata)
     """)
     (brick.data / "slow").mkdir()
