@@ -29,8 +29,8 @@ void after_fork_in_child() { forsaken = forsaken || !alone; }
 #define TEXT(number) TEXT_OF(number)
 #define TEXT_OF(number) #number
 
-// What GlusterFS has loaded is not among the next ones. From here on it is for all, as the core wants it: that looks for
-// the library that has Py_InitializeFromConfig, and finds this one.
+// What GlusterFS has loaded is not among the next ones. From here on it is for all, as the core wants it: that looks
+// for the library that has Py_InitializeFromConfig, and finds this one.
 template <typename Function>
 Function* libpython(const char* name) {
   static void* const library = dlopen("libpython" TEXT(PY_MAJOR_VERSION) "." TEXT(PY_MINOR_VERSION) ".so.1.0",
