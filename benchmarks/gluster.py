@@ -31,6 +31,7 @@ DIRECT = EMPTY + """
         def readv(self, next, fd, size, offset, flags, xdata):
             return next.readv(fd, size, offset, flags, xdata)
 """
+ASYNC = DIRECT.replace("def readv", "async def readv").replace("return", "return await")
 ANSWER = EMPTY + """
         def readv_cbk(self, frame, cookie, this, op_ret, op_errno, data, buf, xdata):
             self.unwind_readv(frame, cookie, this, op_ret, op_errno, data, buf, xdata)
@@ -47,6 +48,7 @@ WAYS = {
     "readv_cbk alone": ANSWER,
     "readv_fop and readv_cbk": CALLBACKS,
     "readv, direct": DIRECT,
+    "readv, a coroutine": ASYNC,
 }
 
 
