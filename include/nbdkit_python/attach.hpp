@@ -60,6 +60,8 @@ void close() noexcept;
 // Whether any thread but the calling one has a state: a server thread that has not ended yet, or a script's own.
 // Needs attachment.
 bool others() noexcept;
+// Whether the script has threads of its own. Needs attachment.
+bool of_script() noexcept;
 // Around the server's fork, in the main thread: true if it was detached and is now attached.
 bool attach_for_fork() noexcept;
 void detach_after_fork() noexcept;

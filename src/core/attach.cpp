@@ -134,6 +134,17 @@ bool others() noexcept {
   return false;
 }
 
+bool of_script() noexcept {
+  Registry& r = registry();
+  const std::lock_guard lock{r.mutex};
+  std::size_t all = 0;
+  for (PyThreadState* state = PyInterpreterState_ThreadHead(r.interpreter); state != nullptr;
+       state = PyThreadState_Next(state))
+    ++all;
+  constexpr std::size_t main_thread = 1;
+  return all > r.states + main_thread;
+}
+
 bool attach_for_fork() noexcept {
   // Attached: the script itself forks, and CPython sees to it.
   if (this_thread.depth != 0 || this_thread.state == nullptr) return false;

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "nbdkit_python/attach.hpp"
 #include "nbdkit_python/error.hpp"
 #include "nbdkit_python/type.hpp"
 
@@ -109,6 +110,17 @@ bool collected(PyObject* gc, const Exporter* exporter) noexcept {
   return false;
 }
 
+// Whether nothing looks at it any more once the script's threads have run: one that hands over a result, as those of an
+// executor do, lets its own references go only then, and waits for the GIL to do so.
+bool passed(const Exporter* exporter, std::chrono::microseconds first, int attempts) noexcept {
+  for (int i = 0; i < attempts && exporter->views != 0 && threads::of_script(); ++i) {
+    Py_BEGIN_ALLOW_THREADS;
+    std::this_thread::sleep_for(first * (1 << i));
+    Py_END_ALLOW_THREADS;
+  }
+  return exporter->views == 0;
+}
+
 // Whether a view is merely kept, by what the collector knows: variables, containers, attributes. What else refers to it
 // may do so for its address: numpy's arrays, which the collector does not know, and ctypes', by a dict with this key.
 bool is_only_kept(PyObject* gc, PyObject* view) noexcept {
@@ -166,8 +178,12 @@ std::vector<Lost>& lost() noexcept {
 
 // For when the memoryview is gone and its exporter is still in use.
 bool take_back(Exporter* exporter) noexcept {
+  using namespace std::chrono_literals;
+  // Before the collector, which is dear; and for longer before the request fails.
+  if (passed(exporter, 20us, 4)) return true;
   const Ref gc = Ref::take(PyImport_ImportModule("gc"));
   if (gc && collected(gc.get(), exporter)) return true;
+  if (passed(exporter, 1ms, 7)) return true;
   if (!gc || !revoke_patiently(gc.get(), exporter)) {
     const auto* const begin = static_cast<const char*>(exporter->data);
     lost().push_back({Ref::borrow(object(exporter)), begin, begin + exporter->size});
