@@ -183,7 +183,7 @@ bool take_back(Exporter* exporter) noexcept {
   if (passed(exporter, 20us, 4)) return true;
   const Ref gc = Ref::take(PyImport_ImportModule("gc"));
   if (gc && collected(gc.get(), exporter)) return true;
-  if (passed(exporter, 1ms, 7)) return true;
+  if (passed(exporter, 1ms, 4)) return true;
   if (!gc || !revoke_patiently(gc.get(), exporter)) {
     const auto* const begin = static_cast<const char*>(exporter->data);
     lost().push_back({Ref::borrow(object(exporter)), begin, begin + exporter->size});
