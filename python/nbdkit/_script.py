@@ -295,7 +295,9 @@ def _function(callback: object) -> tuple[FunctionType | None, int]:
 
 def is_async(callback: object) -> bool:
     """Whether a call of this makes a coroutine, or an asynchronous generator."""
-    return bool(_flags(callback) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR))
+    function, _ = _function(_called(callback))
+    marked = hasattr(function, "_is_coroutine_mark")  # by inspect.markcoroutinefunction
+    return marked or bool(_flags(callback) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR))
 
 
 def _flags(callback: object) -> int:
