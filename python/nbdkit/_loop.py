@@ -12,10 +12,11 @@ import os
 import threading
 from _thread import allocate_lock
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial, wraps
 from queue import SimpleQueue
-from types import AsyncGeneratorType
+from types import AsyncGeneratorType, CoroutineType
 
 import _nbdkit
 
@@ -28,6 +29,7 @@ _runs: set["Run"] = set()  # that are under way
 _starting = allocate_lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _ident = 0  # of its thread
+_over = False  # whether it has ended
 
 
 class Run:
@@ -41,20 +43,49 @@ class Run:
 
     def start(self, coroutine: Coroutine[object, object, object]) -> None:
         """From any thread, whose context it gets."""
-        _running().call_soon_threadsafe(self._begin, coroutine)
+        try:
+            loop = _running()
+            _runs.add(self)  # from here on it ends, with the loop at the latest
+            try:
+                loop.call_soon_threadsafe(self._begin, coroutine)
+            except RuntimeError:  # closed
+                if _over and self._left():
+                    raise RuntimeError(_GONE) from None
+        except BaseException:
+            _close(coroutine)
+            raise
 
     def _begin(self, coroutine: Coroutine[object, object, object]) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(coroutine), name=self.name)
-        _runs.add(self)  # asyncio itself does not keep its tasks
+        try:
+            task = asyncio.get_running_loop().create_task(self._run(coroutine), name=self.name)
+        except BaseException as error:  # the script may have a task factory of its own
+            self.error = error
+            self._end()
+            return
+        if self in _runs:  # an eager task may have ended
+            self._task = task  # asyncio itself does not keep its tasks
 
     async def _run(self, coroutine: Coroutine[object, object, object]) -> None:
         try:
             self.answer = await coroutine
         except BaseException as error:  # the callback's, whatever it is: the loop must go on
-            self.error = error
+            if self in _runs:
+                self.error = error
         _end_if_forked(self.name)
-        _runs.discard(self)
-        self.ended()
+        self._end()
+
+    def _end(self) -> None:
+        self._task = None  # whose context has the Call, and so itself
+        if self._left():
+            self.ended()
+
+    def _left(self) -> bool:
+        """Whether it is among those under way, no more: so each ends once, whoever is the first to say so."""
+        try:
+            _runs.remove(self)
+        except KeyError:
+            return False
+        return True
 
     def ended(self) -> None:
         """Only the attributes have the answer and the error now, or what these refer to."""
@@ -88,15 +119,17 @@ class Call(Run):
         """Call the function in the thread that waits. Meanwhile the loop runs other coroutines."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        job = partial(_do, partial(function, *arguments, **named), partial(loop.call_soon_threadsafe, settle, future))
+        job = partial(_do, partial(function, *arguments, **named),
+                      partial(loop.call_soon_threadsafe, self._told, future))
         if not self._put(job):
             return function(*arguments, **named)  # it says that it is too late
         del job, arguments, named  # which may have the request's data
         self._asked += 1
-        try:
-            return await future
-        finally:
-            self._asked -= 1
+        return await future
+
+    def _told(self, future: asyncio.Future[object], answer: object, error: BaseException | None) -> None:
+        self._asked -= 1  # only now: who has awaited it may have given up long ago
+        settle(future, answer, error)
 
     def ask_at_once(self, function: Callback, *arguments: object) -> object:
         """The same for a function that takes no time, and cannot be awaited."""
@@ -177,7 +210,10 @@ def waiting(name: str, callback: Callback, parameters: str) -> Callback:
         del arguments
         this.run(_all(called) if isinstance(called, AsyncGeneratorType) else called)  # type: ignore[arg-type]
         if this.error is None:
-            return this.answer
+            # A task that goes on has `this` in its context: not the answer, too.
+            answer, this.answer = this.answer, None
+            return answer
+        _close(called)  # which the loop may have ended without
         error, this.error = this.error, None
         try:
             # Without the frame of Run._run().
@@ -188,27 +224,42 @@ def waiting(name: str, callback: Callback, parameters: str) -> Callback:
     return call
 
 
+def _close(coroutine: object) -> None:
+    if isinstance(coroutine, CoroutineType):
+        coroutine.close()
+
+
 async def _all(items: AsyncGenerator[object, None]) -> list[object]:
     return [item async for item in items]
 
 
 def _running() -> asyncio.AbstractEventLoop:
     """The loop; started if it does not run yet."""
-    global _loop, _ident
+    global _loop, _ident, _over
     if _loop is None:
         with _starting:
             if _loop is None:
-                started: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = SimpleQueue()
+                started: SimpleQueue[_Started] = SimpleQueue()
                 thread = threading.Thread(target=_live, args=(started,), name="asyncio", daemon=True)
+                _over = False
                 thread.start()
+                came = started.get()
+                if isinstance(came, BaseException):
+                    raise came
                 _ident = thread.ident or 0
-                _loop, end = started.get()
+                _loop, end = came
                 atexit.register(_stop, thread, _loop, end)
                 os.register_at_fork(after_in_child=partial(_in_child, thread, _loop))
     return _loop
 
 
-def _live(started: "SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]]") -> None:
+_Started = tuple[asyncio.AbstractEventLoop, asyncio.Event] | BaseException
+_GONE = "asyncio's loop has ended: the script has stopped it, or a task of its has raised what ends a thread"
+
+
+def _live(started: SimpleQueue[_Started]) -> None:
+    global _over
+
     async def serve() -> None:
         end = asyncio.Event()
         started.put((asyncio.get_running_loop(), end))
@@ -217,12 +268,20 @@ def _live(started: "SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
     try:
         # At its end it cancels what other tasks there are.
         asyncio.run(serve())
+    except BaseException as error:
+        started.put(error)  # there may be none that could start, by the script's own policy
+        raise
     finally:
         _end_if_forked("asyncio")
+        _over = True
+        for run in list(_runs):
+            run.error = RuntimeError(_GONE)
+            run._end()
 
 
 def _stop(thread: threading.Thread, loop: asyncio.AbstractEventLoop, end: asyncio.Event) -> None:
-    loop.call_soon_threadsafe(end.set)
+    with suppress(RuntimeError):  # closed: the script has stopped it
+        loop.call_soon_threadsafe(end.set)
     thread.join(PATIENCE)
     if thread.is_alive():
         _nbdkit._error(f"asyncio: the script's tasks were cancelled, and have not ended within {PATIENCE:g} seconds")

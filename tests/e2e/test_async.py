@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import threading
 from pathlib import Path
 
@@ -114,10 +115,21 @@ def test_each_callback(serve: Serve, shape: str) -> None:
 @pytest.mark.parametrize("text", [
     "class Disk:\n    async def read(self, h, buf, offset, flags): await fill(buf)\npread = Disk().read\n",
     "class Pread:\n    async def __call__(self, h, buf, offset, flags): await fill(buf)\npread = Pread()\n",
+    "class Base:\n    @staticmethod\n    async def read(h, buf, offset, flags): await fill(buf)\n"
+    "class Disk(Base): pass\npread = Disk.read\n",
+    "from functools import wraps\nasync def f(h, buf, offset, flags): await fill(buf)\n@wraps(f)\n"
+    "async def pread(*arguments): await f(*arguments)\n",
     "from functools import partial\nasync def f(x, h, buf, offset, flags): await fill(buf)\npread = partial(f, 1)\n",
     "del open, get_size, pread\n@nbdkit.disk\nclass Disk:\n    def __init__(self, readonly): pass\n"
     "    async def get_size(self): return 4096\n    async def pread(self, buf, offset, flags): await fill(buf)\n",
-], ids=["method", "object", "partial", "class"])
+    "del open, get_size, pread\nclass Base:\n    async def pread(self, buf, offset, flags): await fill(buf)\n"
+    "@nbdkit.disk\nclass Disk(Base):\n    def __init__(self, readonly): pass\n"
+    "    async def get_size(self): return 4096\n"
+    "    async def pread(self, *arguments): await super().pread(*arguments)\n",
+    pytest.param("import inspect\n@inspect.markcoroutinefunction\n"
+                 "def pread(h, buf, offset, flags): return fill(buf)\n",
+                 marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12")),
+], ids=["method", "object", "static", "wrapped", "partial", "class", "derived", "marked"])
 def test_whatever_runs_a_coroutine(serve: Serve, text: str) -> None:
     h = serve(disk("async def fill(buf): buf[:] = b'x' * len(buf)\n") + text).connect()
     assert h.pread(512, 0) == b"x" * 512
@@ -226,7 +238,7 @@ def test_a_loop_that_the_script_stops(serve: Serve) -> None:
             await asyncio.sleep(9)
     """))
     h = server.connect()
-    for said in r"CancelledError", r"RuntimeError: Event loop is closed":
+    for said in r"CancelledError", r"RuntimeError: asyncio's loop has ended":
         with raises_errno(errno.EIO):
             h.pread(1, 0)
         server.wait_for_log(said)

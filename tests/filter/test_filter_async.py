@@ -135,6 +135,30 @@ def test_a_time_limit(translate: Translate) -> None:
     assert server.log().count("too slow") == 3
 
 
+def test_what_was_given_up_still_keeps_the_thread(translate: Translate, tmp_path: Path) -> None:
+    """The disk below needs the loop, which must not wait for the thread then."""
+    script = write_script(tmp_path, disk("""
+        import asyncio
+        async def pread(h, buf, offset, flags): await asyncio.sleep(0.3)
+    """))
+    server = translate("""
+        import asyncio, nbdkit
+
+        async def pread(h, next, buf, offset, flags):
+            try:
+                async with asyncio.timeout(0.05):
+                    await next.pread(buf, offset)
+            except TimeoutError:
+                try:
+                    nbdkit.export_name()
+                except RuntimeError as error:
+                    said = str(error)
+            buf[:] = said.encode().ljust(len(buf))
+    """, plugin=(PLUGIN, script))
+    said = server.connect().pread(200, 0).decode()
+    assert said.startswith("nbdkit.export_name: this callback's thread is busy with an operation of next's")
+
+
 def test_while_below_is_asked_the_connection_cannot_be(translate: Translate) -> None:
     """What would keep the loop waiting is refused: the disk below may need the loop to go on."""
     server = translate("""
@@ -189,7 +213,7 @@ def test_when_the_call_is_over_so_is_next(translate: Translate) -> None:
 
         async def pread(h, next, buf, offset, flags):
             asyncio.create_task(later(next))
-            buf[:] = str(said).encode().ljust(len(buf))
+            buf[:] = str(said[:1]).encode().ljust(len(buf))
 
         async def later(next):
             await asyncio.sleep(0.01)
