@@ -25,6 +25,7 @@ WAYS = ["view", "slice", "cast", "dict", "attribute", "closure", "thread", "trac
 
 # The request at n * COUNT has the number n in all of its 8-byte words.
 SCRIPT = f"""
+import itertools
 import sys
 import threading
 import nbdkit
@@ -143,7 +144,8 @@ def keep(buf, number):
         kept.append((number, lambda: coroutine.cr_frame.f_locals["buf"]))
     elif way == "iterator":
         iterator = iter(buf)
-        kept.append((number, lambda: bytes(iterator)[:8]))
+        # Not all of it: an iterator that is used up lets the memory go.
+        kept.append((number, lambda: bytes(itertools.islice(iterator, 8))))
     elif way == "exported object":
         obj = buf.obj
         kept.append((number, lambda: memoryview(obj)))
