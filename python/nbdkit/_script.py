@@ -295,9 +295,11 @@ def _function(callback: object) -> tuple[FunctionType | None, int]:
 
 def is_async(callback: object) -> bool:
     """Whether a call of this makes a coroutine, or an asynchronous generator."""
-    function, _ = _function(_called(callback))
-    marked = hasattr(function, "_is_coroutine_mark")  # by inspect.markcoroutinefunction
-    return marked or bool(_flags(callback) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR))
+    if _flags(callback) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
+        return True
+    # One that is marked as such: where that is not imported, none is.
+    inspect = sys.modules.get("inspect")
+    return inspect is not None and inspect.iscoroutinefunction(callback)
 
 
 def _flags(callback: object) -> int:
