@@ -119,11 +119,13 @@ class Call(Run):
         """Call the function in the thread that waits. Meanwhile the loop runs other coroutines."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        job = partial(_do, partial(function, *arguments, **named),
-                      partial(loop.call_soon_threadsafe, self._told, future))
-        if not self._put(job):
+
+        def tell(answer: object, error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(self._told, future, answer, error)
+
+        if not self._put(partial(_do, partial(function, *arguments, **named), tell)):
             return function(*arguments, **named)  # it says that it is too late
-        del job, arguments, named  # which may have the request's data
+        del arguments, named  # which may have the request's data
         self._asked += 1
         return await future
 
