@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import nbdkit
 import redis.asyncio as redis
 
-BLOCK = 4096
-
+BLOCK = 4096  # bytes in a value
 size = nbdkit.parameter("size", nbdkit.size, help="Of the disk.")
 url = nbdkit.parameter("url", str, default="redis://localhost", help="Where Redis is, such as unix://PATH.")
 name = nbdkit.parameter("name", str, default="disk", help="Of the disk; its blocks are NAME:0, NAME:1, ...")
@@ -41,7 +40,6 @@ def thread_model() -> int:
 @nbdkit.disk
 class Disk:
     """A client's connection; all see the same."""
-
     def __init__(self, readonly: bool) -> None: ...
 
     def get_size(self) -> int:
@@ -54,29 +52,29 @@ class Disk:
                           for block, (_, start, length) in zip(blocks, places))
 
     async def pwrite(self, buf: memoryview, offset: int, flags: int) -> None:
-        async with server.pipeline(transaction=True) as change:
-            for key, start, length in parts(len(buf), offset):
-                change.setrange(key, start, bytes(buf[:length]))
-                buf = buf[length:]
-            await change.execute()
+        change = server.pipeline(transaction=True)
+        for key, start, length in parts(len(buf), offset):
+            change.setrange(key, start, bytes(buf[:length]))
+            buf = buf[length:]
+        await change.execute()
 
     async def zero(self, count: int, offset: int, flags: int) -> None:
-        async with server.pipeline(transaction=True) as change:
-            for key, start, length in parts(count, offset):
-                if length == BLOCK:
-                    change.unlink(key)
-                else:
-                    change.setrange(key, start, bytes(length))
-            await change.execute()
+        change = server.pipeline(transaction=True)
+        for key, start, length in parts(count, offset):
+            if length == BLOCK:
+                change.unlink(key)
+            else:
+                change.setrange(key, start, bytes(length))
+        await change.execute()
 
     trim = zero
 
     async def extents(self, count: int, offset: int, flags: int):
         places = list(parts(count, offset))
-        async with server.pipeline(transaction=False) as question:  # one connection; gather() would have one for each
-            for key, _, _ in places[:1024]:  # as far as this goes
-                question.exists(key)
-            there = await question.execute()
+        question = server.pipeline(transaction=False)  # over one connection; with gather() each would have its own
+        for key, _, _ in places[:1024]:  # as far as this goes
+            question.exists(key)
+        there = await question.execute()
         for exists, (_, _, length) in zip(there, places):
             yield offset, length, 0 if exists else nbdkit.EXTENT_HOLE | nbdkit.EXTENT_ZERO
             offset += length
