@@ -19,9 +19,7 @@ class _Request(_loop.Run):
         if self.error is None:
             self._next._finish(self.answer)
         else:
-            error, self.error = self.error, None
-            # Without the frame of Run._run().
-            self._next._fail(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
+            self._next._fail(self.take_error())
 
 
 def starting(fop: str, method: Callable[..., object]) -> Callable[..., None]:

@@ -87,6 +87,12 @@ class Run:
             return False
         return True
 
+    def take_error(self) -> BaseException:
+        """The error, which is then nobody's but the caller's, without the frame of _run()."""
+        error, self.error = self.error, None
+        assert error is not None
+        return error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+
     def ended(self) -> None:
         """Only the attributes have the answer and the error now, or what these refer to."""
         raise NotImplementedError
@@ -216,12 +222,7 @@ def waiting(name: str, callback: Callback, parameters: str) -> Callback:
             answer, this.answer = this.answer, None
             return answer
         _close(called)  # which the loop may have ended without
-        error, this.error = this.error, None
-        try:
-            # Without the frame of Run._run().
-            raise error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
-        finally:
-            del error
+        raise this.take_error()
 
     return call
 
