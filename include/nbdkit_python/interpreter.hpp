@@ -33,6 +33,8 @@ void release() noexcept;
 // The server that scripts without a call of their own (a thread, an import) speak to: the first holder's.
 const Server& server() noexcept;
 const Package& package() noexcept;
+// The module nbdkit._loop, once a script has a callback that is `async def`; null before. Borrowed; needs attachment.
+PyObject* loop() noexcept;
 
 // Between these two, in the main thread, a fork() is the server going into the background, and Python is taken
 // through it. They are called at the end of get_ready and at the start of after_fork, by each door in the server.

@@ -234,6 +234,7 @@ void release() noexcept {
 
 const Server& server() noexcept { return *first_server; }
 const Package& package() noexcept { return *the_package; }
+PyObject* loop() noexcept { return PyDict_GetItemString(PyImport_GetModuleDict(), "nbdkit._loop"); }
 
 void expect_fork() noexcept { fork_expected = true; }
 

@@ -3,13 +3,14 @@
 #include "background.hpp"
 
 #include "nbdkit_python/call.hpp"
+#include "nbdkit_python/interpreter.hpp"
 
 namespace nbdkit_python::filter {
 namespace {
 
 // Whether this is the thread of the loop behind `async def`, if there is one.
 bool on_loop() noexcept {
-  PyObject* const loop = PyDict_GetItemString(PyImport_GetModuleDict(), "nbdkit._loop");
+  PyObject* const loop = interpreter::loop();
   const Ref here = loop != nullptr ? Ref::take(PyObject_CallMethod(loop, "is_here", nullptr)) : Ref{};
   PyErr_Clear();
   return here.get() == Py_True;

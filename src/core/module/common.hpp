@@ -32,7 +32,7 @@ inline const Server& server() noexcept {
 
 // What waits for the coroutine that is running in this thread (a Call of python/nbdkit/_loop.py), or None.
 inline py::object waiting_call() {
-  PyObject* const loop = PyDict_GetItemString(PyImport_GetModuleDict(), "nbdkit._loop");
+  PyObject* const loop = interpreter::loop();
   return loop ? py::handle{loop}.attr("current")() : py::none();
 }
 
