@@ -80,12 +80,13 @@ class Holder:
     pass
 
 
-def waiting(buf):
+def waiting(buf, number, started):
     started.set()
     try:
         while True:
-            if words(buf) - {started.number}:
-                print("FOREIGN: in a thread", file=sys.stderr, flush=True)
+            found = words(buf)
+            if not found <= {number}:
+                print(f"FOREIGN: in the thread of {number}: {sorted(found)[:4]}", file=sys.stderr, flush=True)
                 break
     except ValueError:
         pass
@@ -105,7 +106,6 @@ async def asleep(buf):
 
 
 def keep(buf, number):
-    global started
     way = WAYS[number // 4 % len(WAYS)]
     if way == "view":
         kept.append((number, lambda buf=buf: buf))
@@ -126,8 +126,7 @@ def keep(buf, number):
         kept.append((number, lambda: buf))
     elif way == "thread":
         started = threading.Event()
-        started.number = number
-        threading.Thread(target=waiting, args=(buf,), daemon=True).start()
+        threading.Thread(target=waiting, args=(buf, number, started), daemon=True).start()
         started.wait()
     elif way == "traceback":
         try:
