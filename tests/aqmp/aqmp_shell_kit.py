@@ -55,8 +55,9 @@ class Terminal:
         self._run("send-keys", *keys)
 
     def screen(self) -> str:
-        """All lines, without those at the end that are empty, or spaces at the end of one."""
-        return "\n".join(line.rstrip() for line in self._run("capture-pane", "-p").splitlines()).rstrip()
+        """All lines, without those at the end that are empty, or spaces at the end of one; with those that have gone
+        from its top."""
+        return "\n".join(line.rstrip() for line in self._run("capture-pane", "-p", "-S", "-").splitlines()).rstrip()
 
     def wait_for(self, pattern: str) -> str:
         """Wait until that is on the screen, and return the screen."""

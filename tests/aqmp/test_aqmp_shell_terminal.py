@@ -132,7 +132,7 @@ def test_history(storage_daemon: Monitor, terminal: Open, folder: Path) -> None:
     t.press("Up")
     t.wait_for("^QMP> query-named-block-nodes flat=true$")
     t.press("C-c")
-    t.wait_for("^QMP>$")
+    t.wait_for(r"^QMP> query-named-block-nodes flat=true\nQMP>$")
     t.type("query-b")
     t.press("Up")
     t.wait_for("^QMP> query-block-jobs$")
