@@ -25,7 +25,9 @@ Object* usable(PyObject* self, const char* method) noexcept {
 
 Object* usable_in_background(PyObject* self, const char* method) noexcept {
   auto* const next = reinterpret_cast<Object*>(self);
-  const char* const reason = next->background == nullptr ? "it is closed" : Background::forbidden();
+  // Asked first: Python may run meanwhile, and close it.
+  const char* reason = Background::forbidden();
+  if (next->background == nullptr) reason = "it is closed";
   if (reason == nullptr) return next;
   PyErr_SetString(PyExc_RuntimeError, ("nbdkit.Background." + std::string{method} + ": " + reason).c_str());
   return nullptr;
@@ -105,17 +107,21 @@ PyObject* block_size(PyObject* self, PyObject*) noexcept {
   return Py_BuildValue("III", minimum, preferred, maximum);
 }
 
-// Makes a request, if nothing is wrong with it: 0, or -1 and the error indicator is set.
+// Makes a request of what is below, if it may be used and nothing is wrong with that: 0, or -1 and the error indicator
+// is set. It is looked at here, and not before the arguments are: their conversion may run Python, which may close it.
 template <typename Make>
-int request(const Object& next, const char* name, Request kind, std::uint32_t count, std::uint64_t offset,
+int request(PyObject* self, const char* name, Request kind, std::uint32_t count, std::uint64_t offset,
             std::uint32_t flags, const Make& make) noexcept {
+  Object* const next = connected(self, name);
+  if (next == nullptr) return -1;
+  Level& level = *next->below;
   std::optional<std::string> fault;
   int err = 0;
   int done = -1;
   {
-    const Background::Use use{next.background};
-    fault = next.below->fault(kind, count, offset, flags);
-    if (!fault) done = make(&err);
+    const Background::Use use{next->background};
+    fault = level.fault(kind, count, offset, flags);
+    if (!fault) done = make(level, &err);
   }
   if (fault)
     raise(PyExc_ValueError, name, *fault);
@@ -164,9 +170,6 @@ Ref zeros(std::uint32_t count) noexcept {
 }
 
 PyObject* pread(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
-  Object* const next = connected(self, "pread");
-  if (next == nullptr) return nullptr;
-  Level* const level = next->below;
   Arguments arguments{"pread", values, given, names};
   std::uint64_t offset = 0;
   std::uint32_t flags = 0;
@@ -189,17 +192,15 @@ PyObject* pread(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObj
   }
   Memory memory;
   if (!memory.get("pread", buf, true)) return nullptr;
-  if (request(*next, "pread", Request::pread, memory.size(), offset, flags,
-              [&](int* err) { return level->pread(memory.data(), memory.size(), offset, flags, err); }) == -1)
+  if (request(self, "pread", Request::pread, memory.size(), offset, flags, [&](Level& level, int* err) {
+        return level.pread(memory.data(), memory.size(), offset, flags, err);
+      }) == -1)
     return nullptr;
   if (bytes) return bytes.release();
   Py_RETURN_NONE;
 }
 
 PyObject* pwrite(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
-  Object* const next = connected(self, "pwrite");
-  if (next == nullptr) return nullptr;
-  Level* const level = next->below;
   Arguments arguments{"pwrite", values, given, names};
   std::uint64_t offset = 0;
   std::uint32_t flags = 0;
@@ -208,20 +209,19 @@ PyObject* pwrite(PyObject* self, PyObject* const* values, Py_ssize_t given, PyOb
   if (!arguments.take("offset", offset) || !arguments.take_flags(flags) || !arguments.done()) return nullptr;
   Memory memory;
   if (!memory.get("pwrite", buf, false)) return nullptr;
-  if (request(*next, "pwrite", Request::pwrite, memory.size(), offset, flags,
-              [&](int* err) { return level->pwrite(memory.data(), memory.size(), offset, flags, err); }) == -1)
+  if (request(self, "pwrite", Request::pwrite, memory.size(), offset, flags, [&](Level& level, int* err) {
+        return level.pwrite(memory.data(), memory.size(), offset, flags, err);
+      }) == -1)
     return nullptr;
   Py_RETURN_NONE;
 }
 
 PyObject* flush(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
-  Object* const next = connected(self, "flush");
-  if (next == nullptr) return nullptr;
-  Level* const level = next->below;
   Arguments arguments{"flush", values, given, names};
   std::uint32_t flags = 0;
   if (!arguments.take_flags(flags) || !arguments.done()) return nullptr;
-  if (request(*next, "flush", Request::flush, 0, 0, flags, [&](int* err) { return level->flush(flags, err); }) == -1)
+  if (request(self, "flush", Request::flush, 0, 0, flags,
+              [&](Level& level, int* err) { return level.flush(flags, err); }) == -1)
     return nullptr;
   Py_RETURN_NONE;
 }
@@ -241,30 +241,24 @@ struct Range {
 template <Request kind, int (Level::*method)(std::uint32_t, std::uint64_t, std::uint32_t, int*) noexcept>
 PyObject* range(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
   constexpr const char* name = kind == Request::trim ? "trim" : kind == Request::zero ? "zero" : "cache";
-  Object* const next = connected(self, name);
-  if (next == nullptr) return nullptr;
-  Level* const level = next->below;
   Arguments arguments{name, values, given, names};
   Range r;
   if (!r.take(arguments)) return nullptr;
-  if (request(*next, name, kind, r.count, r.offset, r.flags,
-              [&](int* err) { return (level->*method)(r.count, r.offset, r.flags, err); }) == -1)
+  if (request(self, name, kind, r.count, r.offset, r.flags,
+              [&](Level& level, int* err) { return (level.*method)(r.count, r.offset, r.flags, err); }) == -1)
     return nullptr;
   Py_RETURN_NONE;
 }
 
 PyObject* extents(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* names) noexcept {
-  Object* const next = connected(self, "extents");
-  if (next == nullptr) return nullptr;
-  Level* const level = next->below;
   Arguments arguments{"extents", values, given, names};
   Range r;
   if (!r.take(arguments)) return nullptr;
   nbdkit_extents* found = nullptr;
-  const int done = request(*next, "extents", Request::extents, r.count, r.offset, r.flags, [&](int* err) {
+  const int done = request(self, "extents", Request::extents, r.count, r.offset, r.flags, [&](Level& level, int* err) {
     found = nbdkit_extents_new(r.offset, r.offset + r.count);
     if (found == nullptr) return *err = ENOMEM, -1;
-    return level->extents(r.count, r.offset, r.flags, found, err);
+    return level.extents(r.count, r.offset, r.flags, found, err);
   });
   Ref list = done == 0 ? to_list(found) : Ref{};
   nbdkit_extents_free(found);

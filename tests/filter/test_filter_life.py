@@ -416,6 +416,24 @@ def after_fork(next):
     assert evaluate(h, "own.get_size()") == "RuntimeError: nbdkit.Background.get_size: it is closed"
 
 
+@pytest.mark.parametrize("operation", ["pread(Closing(), 0)", "pread(512, Closing())", "pwrite(bytes(512), Closing())",
+                                       "flush(Closing())", "zero(Closing(), 0)", "extents(512, 0, Closing())"])
+def test_an_argument_that_closes_the_background(translate: Translate, operation: str) -> None:
+    """Python runs while it is turned into a number."""
+    server = translate(EVALUATE + """
+class Closing:
+    def __index__(self):
+        own.close()
+        return 512
+
+def after_fork(next):
+    global own
+    own = next.background()
+""")
+    said = evaluate(server.connect(), f"own.{operation}")
+    assert re.fullmatch(r"RuntimeError: nbdkit.Background.\w+: it is closed", said)
+
+
 def test_the_plugin_forks_before_it_serves(translate: Translate) -> None:
     """nbdkit's plugin for shell scripts runs one in after_fork, between our get_ready and our after_fork."""
     server = translate("def config_complete(): pass\n",
