@@ -29,7 +29,7 @@ _runs: set["Run"] = set()  # that are under way
 _starting = allocate_lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _ident = 0  # of its thread
-_over = False  # whether it has ended
+_over = False  # whether it has ended, or is about to: no task begins any more
 
 
 class Run:
@@ -56,6 +56,11 @@ class Run:
             raise
 
     def _begin(self, coroutine: Coroutine[object, object, object]) -> None:
+        if _over:
+            _close(coroutine)
+            self.error = RuntimeError(_GONE)
+            self._end()
+            return
         try:
             task = asyncio.get_running_loop().create_task(self._run(coroutine), name=self.name)
         except BaseException as error:  # the script may have a task factory of its own
@@ -269,8 +274,11 @@ def _live(started: SimpleQueue[_Started]) -> None:
         await end.wait()
 
     try:
-        # At its end it cancels what other tasks there are.
-        asyncio.run(serve())
+        with asyncio.Runner() as runner:  # which at its end cancels what other tasks there are
+            try:
+                runner.run(serve())
+            finally:
+                _over = True  # a task that began while those are ending would be left as it is
     except BaseException as error:
         started.put(error)  # there may be none that could start, by the script's own policy
         raise

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import threading
 
@@ -76,6 +77,36 @@ async def pread(h, buf, offset, flags):
     assert server.stop() == 0
     assert "asyncio's loop has ended" in server.log()
     assert "never awaited" not in server.log() and "atexit" not in server.log()
+
+
+def test_a_request_while_the_loop_ends(serve: Serve) -> None:
+    """It does not begin among the tasks that are cancelled, where nothing would end it."""
+    server = serve(disk(PARALLEL + """
+import asyncio, sys
+
+async def after_fork():
+    global task
+    task = asyncio.create_task(linger())
+
+async def linger():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0.3)
+
+async def pread(h, buf, offset, flags):
+    if offset == 0: asyncio.get_running_loop().stop()
+    print("begun", offset, file=sys.stderr, flush=True)
+    await asyncio.Event().wait()
+"""))
+    h = server.connect()
+    for offset in 0, 512, 1024:
+        with raises_errno(errno.EIO):
+            h.pread(1, offset)
+    h.shutdown()
+    assert server.stop() == 0
+    assert re.findall("^begun .*$", server.log(), re.MULTILINE) == ["begun 0"]
+    assert "never awaited" not in server.log() and "Task was destroyed" not in server.log()
 
 
 @pytest.mark.parametrize("text", ["sys.exit(3)", "raise KeyboardInterrupt"])
