@@ -298,12 +298,12 @@ def test_data_that_is_kept_is_found(serve: Serve) -> None:
             await asyncio.sleep(0)
 
         async def pwrite(h, buf, offset, flags):
-            task = asyncio.create_task(later(buf))
+            task = asyncio.create_task(later(buf, 600 if offset else 0.05))
             await asyncio.sleep(0)
             if offset == 0: await task
 
-        async def later(buf):
-            for _ in range(5): await asyncio.sleep(0.01)
+        async def later(buf, seconds):
+            await asyncio.sleep(seconds)
     """))
     h = server.connect()
     for _ in range(50):
