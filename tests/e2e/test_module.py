@@ -25,6 +25,7 @@ import pytest
 from conftest import Serve
 from disks import disk
 from harness import PLUGIN, TIMEOUT, Server, environment, nbdkit, serving, write_script
+from wire import take_address
 
 Ask = Callable[[str], str]
 HEADER = Path("/usr/include/nbdkit-common.h")
@@ -323,7 +324,7 @@ def test_peer_on_a_unix_socket(evaluator: Server, ask: Ask, tmp_path: Path) -> N
         assert ask(f"nbdkit.peer_{call}()") == str(getattr(os, f"get{call}")())
     for address, expected in ((str(tmp_path / "client"), ascii(str(tmp_path / "client"))), ("\0nb", r"b'\x00nb'")):
         connection = socket.socket(socket.AF_UNIX)
-        connection.bind(address)
+        take_address(connection, address)
         connection.connect(str(evaluator.socket))
         assert ask_over(connection, "nbdkit.peer_name()") == expected
 

@@ -6,8 +6,10 @@ Nothing is checked before it is sent; answers are taken apart, and what is not N
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +60,18 @@ def request(kind: int, offset: int = 0, count: int = 0, data: bytes = b"", *, fl
     return struct.pack(">IHHQQI", magic, flags, kind, handle, offset % 2**64, count % 2**32) + data
 
 
+def take_address(unix: socket.socket, address: str | bytes) -> None:
+    """Bind a Unix socket; an abstract address is all the machine's, so that another run of a test may have it yet."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return unix.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 @dataclass
 class Reply:
     """What came for a request: an error of NBD's or 0, and data, that of a read or of a block status."""
@@ -77,7 +91,7 @@ class Wire:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(patience)
         if bind is not None:
-            self.socket.bind(bind)
+            take_address(self.socket, bind)
         self.socket.connect(str(path))
         self.structured = False
 
