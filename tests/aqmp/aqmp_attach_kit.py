@@ -18,7 +18,7 @@ import nbd
 import pytest
 
 from aqmp import SyncQMPClient
-from aqmp_real import MACHINE, STORAGE_DAEMON, TIMEOUT, Monitor, Start, environment
+from aqmp_real import MACHINE, STORAGE_DAEMON, TIMEOUT, Monitor, Start, environment, is_listening
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "examples" / "file.py"
@@ -45,7 +45,7 @@ class Witness(SyncQMPClient):
     def __init__(self, monitor: Monitor, socket: str) -> None:
         super().__init__()
         self.monitor = monitor
-        until(lambda: Path(socket).exists())
+        until(lambda: is_listening(socket))
         self.connect(socket)
 
     def ask(self, command: str, **arguments: Any) -> Any:

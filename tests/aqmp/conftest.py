@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import ssl
 import subprocess
 import tempfile
@@ -20,6 +21,12 @@ from aqmp_attach_kit import guest as guest
 from aqmp_attach_kit import image as image
 from aqmp_real import MACHINE, NO_MACHINE, STORAGE_DAEMON, Monitor, Start
 from aqmp_shell_kit import terminal as terminal
+
+# A shell, or nohup, has them ignored in what it runs in the background, which processes inherit; a handler they do not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from aqmp import ExecuteError
 from aqmp_attach_kit import (FILE, RAMDISK, ROOT, SIZE, Aqmp, Attach, Guest, Witness, children, connect, gone,
                              until, uri_of)
+from aqmp_real import is_listening
 
 NO_CONTROLLER = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "q35,accel=tcg", "-m", "64",
                  "-device", "pcie-root-port,id=rp1,chassis=1",
@@ -302,7 +303,7 @@ def test_the_readmes_commands(aqmp: Aqmp, folder: Path) -> None:
 
         served = run(f"exec {daemon}")
         stack.callback(served.kill)
-        until((folder / "qmp").exists)
+        until(lambda: is_listening(str(folder / "qmp")))
         assert '"qemu"' in run(shell).communicate()[0]
         attached = run(attach)
         assert attached.stdout and attached.stdout.readline().startswith("ramdisk: 64 MiB, writable: nbd+unix:///")

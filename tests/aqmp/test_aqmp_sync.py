@@ -97,6 +97,8 @@ def test_closing_interrupts_other_threads(storage_daemon: Monitor) -> None:
             lambda: client.execute("x"), lambda: client.execute("y", timeout=TIMEOUT), client.events.get,
             lambda: client.events.get(timeout=TIMEOUT), lambda: list(client.events)]
         futures = [pool.submit(call) for call in calls]
+        while len(client._client.events._waiters) < 3:
+            pass
         with pytest.raises(ExecTimeoutError):
             client.execute("z", timeout=0.1)
         client.close()
@@ -130,9 +132,11 @@ def test_ctrl_c_interrupts_the_call_and_not_the_client(storage_daemon: Monitor) 
         os.kill(storage_daemon.process.pid, signal.SIGSTOP)
         main = threading.main_thread().ident
         assert main is not None
-        threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
+        timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             client.execute("x")
+        timer.join()
         os.kill(storage_daemon.process.pid, signal.SIGCONT)
         assert client.execute("query-commands")
 
