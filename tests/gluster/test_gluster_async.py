@@ -46,7 +46,7 @@ def test_many_wait_at_once_and_none_has_a_thread(bricks: Bricks, tmp_path: Path)
     results = client.at_once([("path", ("mkdir", f"/{number}", 0o755)) for number in range(50)])
     assert results == [0] * 50
     most = int(proxy.wait_for_log(r"(?m)^all are here \d+$").split()[-1])
-    assert most <= before + 4  # the loop's, and what GlusterFS may have started
+    assert most <= before + 20  # the loop's, and what GlusterFS may have started
 
 
 def test_children_are_asked_at_once(bricks: Bricks, tmp_path: Path) -> None:
@@ -77,10 +77,20 @@ FAILS = """
                 {}
             return await next.lookup(loc, xdata)
 """
+SLOW = """
+    import time
+    from glusterfs import Translator
+
+    class xlator(Translator):
+        def lookup(self, next, loc, xdata):
+            if loc.name == "file":
+                time.sleep(1)
+            return next.lookup(loc, xdata)
+"""
 
 
 @pytest.mark.parametrize(("code", "number", "log"), [
-    ("[next.lookup(loc, xdata) for _ in range(200)]; return glusterfs.answer.lookup()", errno.EIO,
+    ("[next.lookup(loc, xdata) for _ in range(4)]; return glusterfs.answer.lookup()", errno.EIO,
      "lookup: the function has returned before all children that it asked have answered"),
     ("await asyncio.wait_for(asyncio.sleep(9), 0.01)", errno.EIO, "TimeoutError"),
     ("asyncio.current_task().cancel(); await next.lookup(loc, xdata)", errno.EIO, "CancelledError"),
@@ -90,8 +100,8 @@ FAILS = """
                 except glusterfs.Error as error: raise glusterfs.Error(errno.EXDEV) from error""", None, None),
 ])
 def test_failures(bricks: Bricks, tmp_path: Path, code: str, number: int | None, log: str | None) -> None:
-    """Over the network, so that answers come later."""
-    below = bricks(LOCKS)
+    """Over the network, so that answers come later: by a second, so that they do so on a busy machine too."""
+    below = bricks(gluster_kit.xlator("top", gluster_kit.script_file(tmp_path, SLOW, "slow.py"), "posix"))
     (below.data / "file").write_bytes(b"")
     proxy = between(bricks, gluster_kit.script_file(tmp_path, FAILS.format(code)), below)
     client = proxy.client()
@@ -137,12 +147,17 @@ def test_when_the_request_is_answered_all_is_over(serve: Serve) -> None:
                 return await next.lookup(loc, xdata)
 
             async def later(self, next, loc):
-                await asyncio.sleep(0.05)
-                for use in lambda: loc.name, lambda: next.lookup(loc):
+                while True:
+                    await asyncio.sleep(0.01)
                     try:
-                        use()
-                    except Expired as error:
-                        print("expired", flush=True)
+                        loc.name
+                    except Expired:
+                        break
+                print("expired", flush=True)
+                try:
+                    next.lookup(loc)
+                except Expired:
+                    print("expired", flush=True)
     """)
     brick.client().stat("/")
     gluster_kit.wait_for(lambda: brick.log().count("expired\n") >= 2, "both to be over")

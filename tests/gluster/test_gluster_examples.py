@@ -144,7 +144,7 @@ def test_checksum_finds_a_changed_byte(serve: Bricks) -> None:
     with pytest.raises(OSError) as caught:
         client.pread(fd, 4096, 1_500_000)
     assert caught.value.errno == errno.EIO
-    assert "byte 1499136: these data are not what was written" in brick.log()
+    brick.wait_for_log("byte 1499136: these data are not what was written")
     # Around it, all is well; and so it is there, once it is written again.
     assert client.pread(fd, 1000, 1_498_000) == data[1_498_000:1_499_000]
     client.pwrite(fd, data[1_499_136:1_503_232], 1_499_136)

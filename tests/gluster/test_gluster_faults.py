@@ -213,7 +213,7 @@ def test_deep_recursion(serve: Serve) -> None:
     brick = serve(DIRECT.format("self.lookup(next, loc, xdata)"))
     (brick.data / "file").write_bytes(b"")
     assert stat_fails(brick) == errno.EIO
-    assert "RecursionError" in brick.log()
+    brick.wait_for_log("RecursionError")
     assert served(brick)
 
 
