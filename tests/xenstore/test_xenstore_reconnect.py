@@ -128,8 +128,10 @@ def test_without_any_watch_left_the_thread_ends() -> None:
         return [asked.answer()] if len(fake.connections) == 1 else []
 
     for answers in (refuse, keep_silent):
-        with fake_store(answers) as fake, Xenstore(str(fake.socket), reconnect=True, timeout=0.1) as store:
+        with fake_store(answers) as fake, Xenstore(str(fake.socket), reconnect=True, timeout=TIMEOUT) as store:
             store.watch("/a", print)
+            if answers is keep_silent:
+                store.timeout = 0.1
             [thread] = [thread for thread in threading.enumerate() if thread.name == "xenstore watches"]
             fake.hang_up()
             if answers is keep_silent:
