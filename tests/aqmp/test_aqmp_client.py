@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from pathlib import Path
@@ -291,6 +292,7 @@ def test_a_file_descriptor(machine: Monitor, folder: Path) -> None:
 
 def test_no_descriptor_is_left(storage_daemon: Monitor) -> None:
     async def session() -> None:
+        gc.collect()  # what other tests have left
         before = sorted(os.listdir("/proc/self/fd"))
         for _ in range(3):
             client = QMPClient()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import inspect
 import os
 from collections.abc import Awaitable, Callable
@@ -217,6 +218,7 @@ async def store_until_the_end(watch: aio.Watch) -> list[xenstore.Event]:
 
 def test_close_ends_watches_and_requests(any_daemon: Daemon) -> None:
     async def main() -> None:
+        gc.collect()  # what other tests have left
         before = len(os.listdir("/proc/self/fd"))
         store = aio.Xenstore(str(any_daemon.socket))
         async with store.watch("/a") as watch:
