@@ -127,7 +127,7 @@ def test_a_time_limit(translate: Translate) -> None:
                     await next.pread(buf, offset)
             except TimeoutError:
                 raise nbdkit.Error(errno.EIO, "too slow")
-    """, below=("--filter=delay",), plugin=("memory", "1M", "delay-read=300ms"))
+    """, below=("--filter=delay",), plugin=("memory", "1M", "delay-read=1"))
     h = server.connect()
     for _ in range(3):
         with raises_errno(errno.EIO):
@@ -139,7 +139,7 @@ def test_what_was_given_up_still_keeps_the_thread(translate: Translate, tmp_path
     """The disk below needs the loop, which must not wait for the thread then."""
     script = write_script(tmp_path, disk("""
         import asyncio
-        async def pread(h, buf, offset, flags): await asyncio.sleep(0.3)
+        async def pread(h, buf, offset, flags): await asyncio.sleep(1)
     """))
     server = translate("""
         import asyncio, nbdkit
