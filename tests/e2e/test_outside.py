@@ -137,7 +137,7 @@ COMPARE = disk(r"""
 
 
 def test_the_parsers_read_what_the_servers_do(tmp_path: Path) -> None:
-    done = run_nbdkit(write_script(tmp_path, COMPARE), timeout=4 * TIMEOUT)
+    done = run_nbdkit(write_script(tmp_path, COMPARE), timeout=8 * TIMEOUT)
     assert done.returncode == 0, re.sub(r"(?m)^nbdkit: error: (?!.*disk\.py).*\n", "", done.stderr)
     different = eval(done.stdout)
     assert len(different) >= 12 and different.pop("parse_bool") == 3
@@ -291,7 +291,7 @@ def test_types(tmp_path: Path) -> None:
         write_script(tmp_path, SCRIPT.replace(good, bad), f"wrong{number}.py")
     scripts = sorted(path.name for path in tmp_path.glob("*.py"))
     found = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", "cache", *scripts], text=True,
-                           capture_output=True, timeout=3 * TIMEOUT, cwd=tmp_path,
+                           capture_output=True, timeout=8 * TIMEOUT, cwd=tmp_path,
                            env=environment(MYPYPATH=str(ROOT / "python"))).stdout
     assert re.findall(r"^(?!wrong)\S+: error", found, re.MULTILINE) == [], found
     for number, (case, (_, _, said)) in enumerate(WRONG.items()):
