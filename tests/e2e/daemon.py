@@ -17,7 +17,7 @@ import pytest
 
 from harness import PLUGIN, Server, environment, write_script
 
-PATIENCE = 15  # seconds; a server that has not answered or ended by then never will
+PATIENCE = 30  # seconds; a server that has not answered or ended by then never will
 PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -98,7 +98,7 @@ LOAD_ERRORS = {
 def test_load_error(start_fails: StartFails, case: str) -> None:
     text, expected = LOAD_ERRORS[case]
     parameters = ["size=1"] if case == "config raises" else []
-    assert re.search(expected, found := message(start_fails(text, *parameters, timeout=10))), found
+    assert re.search(expected, found := message(start_fails(text, *parameters))), found
 
 
 @pytest.mark.parametrize("name, reason", [("no-such.py", "No such file or directory"), (".", "Is a directory")])

@@ -154,7 +154,7 @@ def test_file_writes_that_must_reach_the_disk(serve: Serve, tmp_path: Path, imag
 def test_file_serves_several_requests_at_the_same_time(serve: Serve, tmp_path: Path, image: Path) -> None:
     meet = """
         import os, threading
-        preadv, together = os.preadv, threading.Barrier(4, timeout=10)
+        preadv, together = os.preadv, threading.Barrier(4, timeout=60)
         def meeting(*arguments):
             together.wait()
             return preadv(*arguments)

@@ -323,7 +323,7 @@ def test_a_handler_does_not_keep_the_server_from_ending(serve: Serve, step: str,
     server = serve(installing(step, sign))
     server.connect().pread(512, 0)
     server.process.send_signal(sign)
-    ended = not stays(server.process, 5)
+    ended = not stays(server.process, TIMEOUT)
     if not ended:
         server.stop(signal.SIGKILL)
     assert ended, f"{sign.name} does not end a server whose script handles it"

@@ -253,7 +253,7 @@ def test_multiprocessing_started_in_config_complete(serve: Serve) -> None:
             return near.recv()
         def cleanup():
             near.send(None)
-            worker.join(10)
+            worker.join(30)
             print(f"worker ended with {worker.exitcode}", file=sys.stderr)
     """)
     h = server.connect()

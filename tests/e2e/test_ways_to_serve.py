@@ -70,7 +70,7 @@ OVERLAP = """
 
     def meet():
         # Each of two requests waits here until the other is here too.
-        meeting.wait(20)
+        meeting.wait(60)
 
     def linger():
         # Long enough for another request to come in, if it can.

@@ -19,7 +19,7 @@ from harness import PLUGIN, TIMEOUT, Server, environment, nbdkit, write_script
 
 pytestmark = pytest.mark.peer_fails
 
-PATIENCE = 15  # seconds; a server that has not answered by then never will
+PATIENCE = 30  # seconds; a server that has not answered by then never will
 PYTHON = "/usr/bin/python3"
 
 
