@@ -204,7 +204,7 @@ TEST(Fork, ForgetsTheParentsChildren) {
     EXPECT_TRUE(
         python("import multiprocessing, time\n"
                "context = multiprocessing.get_context('fork')\n"
-               "process = context.Process(target=time.sleep, args=[0.1])\n"
+               "process = context.Process(target=time.sleep, args=[1])\n"
                "daemon = context.Process(target=time.sleep, args=[1000], daemon=True)\n"
                "process.start()\n"
                "daemon.start()\n"
