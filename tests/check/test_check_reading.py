@@ -90,13 +90,13 @@ def pwrite(h, buf, offset, flags): pass
 """: ["line 9: can_fua says FUA_NATIVE, but pwrite does not look at its flags for FLAG_FUA"],
     "def open(:": ["line 1: SyntaxError: invalid syntax"],
     CLASS + "    def pwrite(self, h, buf, offset, flags): pass": [
-        "line 9: expected pwrite(h, buf, offset, flags), got pwrite(self, h, buf, offset, flags)"],
+        "line 9: expected pwrite(self, buf, offset, flags), got pwrite(self, h, buf, offset, flags)"],
     CLASS + "    def can_flush(self): return True": [
         "line 9: can_flush is there, and flush is not: requests that it promises would fail"],
     CLASS + "    def pwrit(self, buf, offset, flags): pass": [
         "line 9: pwrit is no callback, and nothing calls it: did you mean pwrite?"],
     CLASS.replace("readonly", "more, readonly"): [
-        "line 6: expected open(readonly), got open(self, more, readonly)"],
+        "line 6: expected __init__(self, readonly), got __init__(self, more, readonly)"],
 }
 
 
@@ -116,6 +116,36 @@ GOOD_ENOUGH = {
     "by globals": "globals().update(base.disk)",
     "defaults": LEAST + "def close(h, why=None): pass\ndef flush(*args): pass",
     "a decorator": LEAST + "@checked\ndef close(): pass",
+    "a helper of another shape": LEAST + "def flash(): pass\ndef closes(h, why): pass",
+    "an answer that is computed": LEAST + "can_trim = lambda h: TRIMS\ndef can_zero(h): return h is not None",
+    "a callback that comes with config_complete": LEAST + """
+def can_flush(h): return True
+def config_complete():
+    global flush
+    def flush(h, flags): pass
+""",
+    "a match": "import sys\nmatch sys.platform:\n    case 'linux':\n" + textwrap.indent(LEAST, "        "),
+    "a class by another name": CLASS.replace("import nbdkit", "from nbdkit import disk as mark")
+                                    .replace("nbdkit.disk", "mark"),
+    "a module by another name": CLASS.replace("import nbdkit", "import nbdkit as n").replace("nbdkit.", "n."),
+    "a class that has all from another": CLASS.replace("@nbdkit.disk\nclass Disk", "class Base") + """
+    def flush(self, flags): pass
+@nbdkit.disk
+class Disk(Base):
+    def can_flush(self): return True
+""",
+    "a class that adds nothing": CLASS.replace("@nbdkit.disk\nclass Disk", "class Base")
+                                 + "@nbdkit.disk\nclass Disk(Base): pass",
+    "a class that is marked later": CLASS.replace("@nbdkit.disk", "") + "nbdkit.disk(Disk)",
+    "a class from elsewhere": "from mine import Disk",
+    "methods by other names": CLASS + """
+    def _flush(self, flags): pass
+    flush = _flush
+    def can_flush(self): return True
+    if True:
+        def zero(self, count, offset, flags): pass
+    def can_zero(self): return True
+""",
 }
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import sys
 from collections.abc import Iterator
 
-from .callbacks import CALLBACKS, LENIENT, MAY_YIELD, REQUIRED
+from .callbacks import CALLBACKS, LENIENT, MAY_YIELD, REQUIRED, Callback
 from .report import Fault
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -41,17 +42,24 @@ class _Reader:
         self.tree = tree
         self.bound: dict[str, ast.stmt] = {}  # each name at the top level, and what it got its value from last
         self.imports_all = False
-        self.methods: dict[str, Function] = {}  # those of a class that is the disk
+        self.disk: ast.ClassDef | None = None  # the class that is the disk
+        marks = _marks(tree)
         for statement in _statements(tree.body):
             for bound in _names(statement):
                 self.bound[bound] = statement
             self.imports_all |= _is_star(statement)
-            if isinstance(statement, ast.ClassDef) and _is_disk(statement):
-                self.methods = {m.name: m for m in statement.body if isinstance(m, FUNCTION)}
-        # Set by other means, as by globals()["pread"] = …: then what is missing need not be.
+            if isinstance(statement, ast.ClassDef) and marks.intersection(map(ast.unparse, statement.decorator_list)):
+                self.disk = statement
+        in_class = {name: s for s in _statements(self.disk.body if self.disk else []) for name in _names(s)}
+        self.methods = {name: s for name, s in in_class.items() if isinstance(s, FUNCTION)}
+        # Callbacks may come by other means, as by globals()["pread"] = …, from a class that this one is derived from, or
+        # in one that is marked later: then what is missing need not be.
         self.is_dynamic = self.imports_all or any(
-            isinstance(node, ast.Name) and node.id in ("globals", "setattr", "exec", "vars") for node in ast.walk(tree))
-        self.callbacks: dict[str, ast.stmt] = {**self.bound, **self.methods}
+            isinstance(node, ast.Name) and node.id in ("globals", "locals", "setattr", "exec", "vars")
+            or isinstance(node, ast.Global) and CALLBACKS.keys() & node.names for node in ast.walk(tree))
+        self.is_dynamic |= bool(self.disk.bases or self.disk.keywords) if self.disk else any(
+            isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in marks for node in ast.walk(tree))
+        self.callbacks: dict[str, ast.stmt] = {**self.bound, **in_class}
         if "__init__" in self.methods:
             self.callbacks.setdefault("open", self.methods["__init__"])
         self.functions = {name: node for name, node in self.callbacks.items()
@@ -66,7 +74,7 @@ class _Reader:
         for name, function in self.functions.items():
             if name in CALLBACKS:
                 yield from self.callback(name, function, version)
-        if self.methods or self.is_dynamic:  # what a class lacks may come from one that it inherits
+        if self.disk or self.is_dynamic or any(map(_may_be_a_disk, self.bound.values())):
             return
         for name in REQUIRED:
             if name not in self.callbacks:
@@ -77,7 +85,7 @@ class _Reader:
         statement = self.bound.get("API_VERSION")
         match statement:
             case None:
-                return 2 if self.methods or self.imports_all else 1
+                return 2 if self.disk or self.imports_all else 1
             case ast.Assign(value=ast.Constant(value=value)) | ast.AnnAssign(value=ast.Constant(value=value)):
                 if value in VERSIONS and type(value) is int:
                     return value
@@ -88,7 +96,7 @@ class _Reader:
         """Can this function be the callback?"""
         callback = CALLBACKS[name]
         method = function in self.methods.values()
-        needed = len(callback.parameters(version)) + (method and not callback.parameters(version)[:1] == ("h",))
+        needed = len(callback.parameters(version)) + (method and callback.version_2[:1] != ("h",))
         if _takes(function, needed):
             if name not in MAY_YIELD and _yields(function) and name not in LENIENT:
                 yield Fault("source", f"{name}: a function with `yield` in it does not run when it is called",
@@ -97,14 +105,17 @@ class _Reader:
             other = 3 - version
             fits_other = callback.version_1 != callback.version_2 and _takes(function, len(callback.parameters(other)))
             hint = f"; that is how version {other} has it: is it API_VERSION = {other}?" if fits_other else ""
-            written = f"{name}({ast.unparse(function.args)})"
-            yield Fault("source", f"expected {callback.shown(version)}, got {written}{hint}", function.lineno)
+            named = function.name  # that of `open` is __init__
+            names = ["self", *(p for p in callback.parameters(version) if p != "h")]
+            wanted = f"{named}({', '.join(names)})" if method else callback.shown(version)
+            written = f"{named}({ast.unparse(function.args)})"
+            yield Fault("source", f"expected {wanted}, got {written}{hint}", function.lineno)
 
     def other(self) -> Iterator[Fault]:
         """What is wrong, but does not keep the disk from starting."""
         for name, does in PROMISES.items():
             statement = self.callbacks.get(name)
-            if statement and does not in self.callbacks and not self.is_dynamic and not _says_no(statement):
+            if statement and does not in self.callbacks and not self.is_dynamic and _says_yes(statement):
                 yield Fault("source", f"{name} is there, and {does} is not: requests that it promises would fail",
                             statement.lineno)
         nodes = list(ast.walk(self.tree))
@@ -112,7 +123,7 @@ class _Reader:
         used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         for name, function in self.functions.items():
             meant = self.meant(name)
-            if meant and name not in used:
+            if meant and name not in used and _could_be(function, CALLBACKS[meant], function in self.methods.values()):
                 yield Fault("source", f"{name} is no callback, and nothing calls it: did you mean {meant}?",
                             function.lineno)
         yield from self.fua()
@@ -156,8 +167,8 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
         for field in ("body", "orelse", "finalbody"):
             if not isinstance(statement, (*FUNCTION, ast.ClassDef)):
                 yield from _statements(getattr(statement, field, []))
-        for handler in getattr(statement, "handlers", []):
-            yield from _statements(handler.body)
+        for part in (*getattr(statement, "handlers", []), *getattr(statement, "cases", [])):
+            yield from _statements(part.body)
 
 
 def _names(statement: ast.stmt) -> Iterator[str]:
@@ -178,10 +189,22 @@ def _is_star(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*"
 
 
-def _is_disk(statement: ast.ClassDef) -> bool:
-    """Whether a class is decorated as the disk: @nbdkit.disk, or @disk."""
-    names = (ast.unparse(node.func if isinstance(node, ast.Call) else node) for node in statement.decorator_list)
-    return any(name in ("nbdkit.disk", "disk") for name in names)
+def _marks(tree: ast.Module) -> set[str]:
+    """How the script writes `nbdkit.disk`, whatever it has imported it as."""
+    marks = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                marks |= {f"{alias.asname or alias.name}.disk" for alias in names if alias.name == "nbdkit"}
+            case ast.ImportFrom(module="nbdkit", names=names):
+                marks |= {alias.asname or alias.name for alias in names if alias.name in ("disk", "*")}
+    return {"disk" if mark == "*" else mark for mark in marks}
+
+
+def _may_be_a_disk(statement: ast.stmt) -> bool:
+    """Whether it imports what may be a class that is marked where it is written."""
+    return isinstance(statement, ast.ImportFrom) and bool(
+        statement.level or (statement.module or "").partition(".")[0] not in {"nbdkit", *sys.stdlib_module_names})
 
 
 def _takes(function: Function, count: int) -> bool:
@@ -190,6 +213,12 @@ def _takes(function: Function, count: int) -> bool:
     most = len(a.posonlyargs) + len(a.args)
     required_keywords = any(default is None for default in a.kw_defaults)
     return most - len(a.defaults) <= count and (count <= most or a.vararg is not None) and not required_keywords
+
+
+def _could_be(function: Function, callback: Callback, method: bool) -> bool:
+    """Whether it has as many parameters as the callback, in one of the versions."""
+    return any(_takes(function, len(callback.parameters(version)) + (method and callback.version_2[:1] != ("h",)))
+               for version in VERSIONS)
 
 
 def _yields(function: Function) -> bool:
@@ -203,7 +232,13 @@ def _yields(function: Function) -> bool:
     return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in inside(function))
 
 
-def _says_no(statement: ast.stmt) -> bool:
-    """Whether a callback answers no, as far as one sees."""
-    returns = [node for node in ast.walk(statement) if isinstance(node, ast.Return)]
-    return bool(returns) and all(isinstance(r.value, ast.Constant) and not r.value.value for r in returns)
+def _says_yes(statement: ast.stmt) -> bool:
+    """Whether a callback answers yes, whatever it is asked about: another answer is seen when the disk is served."""
+    match statement:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            answers = [node.value for node in ast.walk(statement) if isinstance(node, ast.Return)]
+        case ast.Assign(value=ast.Lambda(body=answer)):
+            answers = [answer]
+        case _:
+            return False
+    return bool(answers) and all(isinstance(answer, ast.Constant) and bool(answer.value) for answer in answers)
