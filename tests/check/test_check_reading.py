@@ -86,8 +86,9 @@ FAULTY = {
     LEAST + """
 import nbdkit
 def can_fua(h): return nbdkit.FUA_NATIVE
+def flush(h, flags): write_back()
 def pwrite(h, buf, offset, flags): pass
-""": ["line 9: can_fua says FUA_NATIVE, but pwrite does not look at its flags for FLAG_FUA"],
+""": ["line 10: can_fua says FUA_NATIVE, but pwrite does not look at its flags for FLAG_FUA"],
     "def open(:": ["line 1: SyntaxError: invalid syntax"],
     CLASS + "    def pwrite(self, h, buf, offset, flags): pass": [
         "line 9: expected pwrite(self, buf, offset, flags), got pwrite(self, h, buf, offset, flags)"],
@@ -138,6 +139,17 @@ class Disk(Base):
                                  + "@nbdkit.disk\nclass Disk(Base): pass",
     "a class that is marked later": CLASS.replace("@nbdkit.disk", "") + "nbdkit.disk(Disk)",
     "a class from elsewhere": "from mine import Disk",
+    **{f"all lasts at once: {why}": LEAST + f"""
+import nbdkit, os
+def open(readonly): return os.open("disk", {opened})
+def can_fua(h): return nbdkit.FUA_NATIVE
+def flush(h, flags): {flush}
+def pwrite(h, buf, offset, flags): {pwrite}
+""" for why, opened, flush, pwrite in (
+        ("there is nothing to flush", "os.O_RDWR", "pass", "disk[offset : offset + len(buf)] = buf"),
+        ("as the file is opened", "os.O_RDWR | os.O_DSYNC", "os.fsync(h)", "os.pwrite(h, buf, offset)"),
+        ("by a call", "os.O_RDWR", "os.fsync(h)", "os.pwrite(h, buf, offset); os.fdatasync(h)"),
+    )},
     "methods by other names": CLASS + """
     def _flush(self, flags): pass
     flush = _flush

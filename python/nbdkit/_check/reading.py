@@ -143,21 +143,33 @@ class _Reader:
         return ""
 
     def fua(self) -> Iterator[Fault]:
-        """With FUA_NATIVE, pwrite and the like must look at their flags."""
-        can_fua = self.functions.get("can_fua")
-        if can_fua is None or not any(
-                isinstance(node, (ast.Attribute, ast.Name)) and ast.unparse(node).endswith("FUA_NATIVE")
-                for node in ast.walk(can_fua)) or self.version() != 2:
+        """With FUA_NATIVE, pwrite and the like must look at their flags, unless all they do lasts at once.
+
+        So it does where there is nothing to flush, or a word of what is called or opened says that it is synchronous.
+        """
+        can_fua, flush = self.functions.get("can_fua"), self.functions.get("flush")
+        if can_fua is None or flush is None or self.version() != 2 or "FUA_NATIVE" not in _words(can_fua):
+            return
+        if all(isinstance(s, ast.Pass) or isinstance(s, (ast.Expr, ast.Return)) and
+               (s.value is None or isinstance(s.value, ast.Constant)) for s in flush.body):
+            return
+        if _words(self.tree) & {"O_SYNC", "O_DSYNC", "RWF_SYNC", "RWF_DSYNC"}:
             return
         for name in ("pwrite", "zero", "trim"):
             function = self.functions.get(name)
             if function is None or function.args.vararg:
                 continue
-            parameters = [*function.args.posonlyargs, *function.args.args]
-            if len(parameters) >= 4 and parameters[3].arg not in {
-                    node.id for node in ast.walk(function) if isinstance(node, ast.Name)}:
+            parameters, words = [*function.args.posonlyargs, *function.args.args], _words(function)
+            if len(parameters) >= 4 and parameters[3].arg not in words and not any(
+                    "sync" in word or "flush" in word for word in words):
                 yield Fault("source", f"can_fua says FUA_NATIVE, but {name} does not look at its flags for FLAG_FUA",
                             function.lineno)
+
+
+def _words(tree: ast.AST) -> set[str]:
+    """The names and attributes that are used in it."""
+    return {node.id if isinstance(node, ast.Name) else node.attr for node in ast.walk(tree)
+            if isinstance(node, (ast.Name, ast.Attribute))}
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
