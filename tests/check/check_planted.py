@@ -39,6 +39,20 @@ PLANTED = {
             disk[offset : offset + len(buf)] = buf
             holes.difference_update(touched(len(buf), offset))
     """),
+    "a write is cut after 1 MiB": Planted(SPARSE, "data", 2, """
+        good = pwrite
+
+
+        def pwrite(h, buf, offset, flags):
+            good(h, buf[: 1 << 20], offset, flags)
+    """),
+    "a read is cut after 1 MiB": Planted(SPARSE, "data", 2, """
+        good = pread
+
+
+        def pread(h, buf, offset, flags):
+            good(h, buf[: 1 << 20], offset, flags)
+    """),
     "a write loses its start where it is not aligned": Planted(RAM, "data", 2, """
         def block_size(h):
             return 1, PAGE, 0xFFFFFFFF
@@ -57,6 +71,29 @@ PLANTED = {
     "a zero forgets its last byte": Planted(RAM, "data", 3, """
         def zero(h, count, offset, flags):
             disk[offset : offset + count - 1] = bytes(count - 1)
+    """),
+    "a write of zeros is left out": Planted(RAM, "data", 3, """
+        good = pwrite
+
+
+        def pwrite(h, buf, offset, flags):
+            if any(buf):
+                good(h, buf, offset, flags)
+    """),
+    "a write of zeros makes a hole of all that it touches": Planted(SPARSE, "data", 3, """
+        good = pwrite
+
+
+        def pwrite(h, buf, offset, flags):
+            if any(buf):
+                good(h, buf, offset, flags)
+            else:
+                for number in range(offset // PAGE, -(-(offset + len(buf)) // PAGE)):
+                    disk.pop(number, None)
+
+
+        def zero(h, count, offset, flags):
+            good(h, bytes(count), offset, flags)
     """),
     "a fast zero that is not": Planted(RAM, "data", 3, """
         def can_fast_zero(h):

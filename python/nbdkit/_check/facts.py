@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import nbd
 
 KiB, MiB = 1 << 10, 1 << 20
-WHOLE = MiB  # a disk of at most so many bytes is looked at as a whole
+START = 2 * MiB  # so much of the start of a disk is looked at; a smaller one as a whole
 LARGEST = 32 * MiB  # of a request: more than clients usually send
 # Where offsets stop fitting into what a script may have put them in.
 BORDERS = (1 << 31, 1 << 32, 1 << 40)
@@ -36,9 +36,9 @@ class Facts:
     def windows(self) -> list[range]:
         """The parts of the disk that are looked at, in order: its start, its end, and what is around the borders."""
         end = self.size // self.minimum * self.minimum
-        if end <= WHOLE:
+        if end <= START:
             return [range(end)] if end else []
-        windows = [range(512 * KiB)]
+        windows = [range(START)]
         for border in (*BORDERS, end):
             start, stop = max(border - 128 * KiB, windows[-1].stop), min(border + 128 * KiB, end)
             if start < stop and border <= end:

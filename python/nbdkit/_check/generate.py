@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
-from .facts import BORDERS, Facts
+from .facts import BORDERS, Facts, MiB
 from .steps import CHANGES, Event, Request, Step, independent
 
 PAGE = 4096
 AREA = 8 * PAGE  # most requests of a sequence lie within so many bytes, so that they meet
 LENGTH = 30  # steps
+ZEROS = 0.1  # the part of writes that write zeros
 WEIGHTS = {"pwrite": 8, "zero": 4, "trim": 3, "pread": 3, "block_status": 2, "flush": 1, "cache": 1}
 
 
@@ -59,7 +60,7 @@ class Generator:
         """An offset and a count."""
         unit = self.facts.minimum
         if self.random.random() < 0.04:  # a large one
-            start, end = self.window.start, self.window.stop
+            start, end = self.window.start, min(self.window.stop, self.window.start + MiB)
         else:
             start, end = sorted(self.random.choices(self.points, k=2))
         if start == end:
@@ -79,7 +80,8 @@ class Generator:
             flags += ["FAST_ZERO"] if self.facts.fast_zero and self.random.random() < 0.2 else []
         if op == "block_status" and self.random.random() < 0.3:
             flags.append("REQ_ONE")
-        content = self.content() if op == "pwrite" else 0
+        # Zeros are what scripts like to keep in a way of their own.
+        content = self.content() if op == "pwrite" and self.random.random() >= ZEROS else 0
         return Request(op, offset, count, tuple(flags), content, self.connection() if several else 0)
 
     def content(self) -> int:
@@ -129,6 +131,18 @@ class Generator:
             if "flush" in self.ops and not flags:
                 steps.append((Request("flush"),))
         return [*steps, *looks, event, *looks]
+
+    def largest(self) -> list[Step]:
+        """The largest requests that there are: what a script does in parts, or in what is too small for it."""
+        window = self.facts.windows[0]
+        steps: list[Step] = []
+        count = min(len(window), self.facts.maximum // self.facts.minimum * self.facts.minimum)
+        look = Request("pread", window.start, count)
+        for op in self.ops:
+            if op != "flush":
+                content = self.content() if op == "pwrite" else 0
+                steps += [(Request(op, window.start, count, content=content),), (look,)]
+        return steps
 
     def one_by_one(self) -> list[Step]:
         """Requests one after another, each change most often looked at at once; now and then, the client reconnects."""

@@ -14,14 +14,19 @@ from .steps import Request
 
 HOLE, ZERO = 1, 2  # bits of an extent's type, as NBD has them
 ALL = 255  # seen by all connections
+_NOT = bytes([1, 0]) + bytes(254)  # for bytes.translate
 
 
 class Mismatch(Exception):
-    """What came is not what the model knows; the text says how, and `at` which byte of the disk it is."""
+    """What came is not what the model knows; the text says how.
 
-    def __init__(self, message: str, at: int | None = None) -> None:
+    at: which byte of the disk it is. of_extents: whether it is extents that are wrong.
+    """
+
+    def __init__(self, message: str, at: int | None = None, of_extents: bool = False) -> None:
         super().__init__(message)
         self.at = at
+        self.of_extents = of_extents
 
 
 class Window:
@@ -31,6 +36,7 @@ class Window:
         self.place = place
         self.data = bytearray(len(place))
         self.known = bytearray(len(place))  # 1: data says what is there
+        self.told = bytearray(len(place))  # 1: it is known from extents alone
         self.lasts = bytearray(len(place))  # 1: it outlives the server, if what is written does at all
         self.owner = bytearray([ALL]) * len(place)  # the connection that has written it and not flushed it, or ALL
 
@@ -71,6 +77,7 @@ class Model:
 
     def change(self, request: Request) -> None:
         window, place = self.part(request)
+        window.fill(place, window.told, 0)
         if request.op == "trim":
             window.fill(place, window.known, 0)
         else:
@@ -100,16 +107,19 @@ class Model:
         if data != old and (0 not in known or _where(known, data) != _where(known, old)):
             expected = [right if is_known else came for right, came, is_known in zip(old, data, known)]
             at = next(i for i, (came, right) in enumerate(zip(data, expected)) if came != right)
-            raise Mismatch(f"at {request.offset + at}, expected {_shown(expected[at:])}, got {_shown(data[at:])}",
-                           request.offset + at)
+            of_extents = window.told[place][at] == 1
+            why = " as extents have said" if of_extents else ""
+            raise Mismatch(f"at {request.offset + at}, expected {_shown(expected[at:])}{why}, got {_shown(data[at:])}",
+                           request.offset + at, of_extents)
         window.data[place] = data
         window.fill(place, window.known, 1)
+        window.fill(place, window.told, 0)
 
     def status(self, request: Request, extents: list[tuple[int, int]]) -> None:
         """What is said to be zeros must be known to be zeros, or is from now on."""
         window, place = self.part(request)
         if not extents or not all(length for length, _ in extents):
-            raise Mismatch(f"expected extents, got {extents}")
+            raise Mismatch(f"expected extents, got {extents}", of_extents=True)
         start = place.start
         for length, kind in extents:
             here = slice(start, min(start + length, place.stop))
@@ -123,8 +133,11 @@ class Model:
         if rest := _where(window.known[place], window.data[place]).lstrip(b"\0"):
             end = window.place.start + place.stop
             raise Mismatch(f"the extent from {window.place.start + place.start} to {end} is said to read as zeros, but "
-                           f"at {end - len(rest)} there is {_shown(rest)}", end - len(rest))
+                           f"at {end - len(rest)} there is {_shown(rest)}", end - len(rest), of_extents=True)
         window.data[place] = bytes(place.stop - place.start)
+        new, old = window.known[place].translate(_NOT), window.told[place]
+        both = int.from_bytes(new, "little") | int.from_bytes(old, "little")
+        window.told[place] = both.to_bytes(len(old), "little")
         window.fill(place, window.known, 1)
 
     def killed(self) -> None:

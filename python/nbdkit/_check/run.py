@@ -98,7 +98,8 @@ class _Check:
         try:
             self.start()
             self.search("requests one by one", 0.0, 0.4, self.options.rounds,
-                        lambda g, i: g.one_by_one() if i else g.ends(Event.REOPEN), essential=True)
+                        lambda g, i: g.ends(Event.REOPEN) if i == 0 else g.largest() if i == 1 else g.one_by_one(),
+                        essential=True)
             several = self.several_connections()
             self.search("requests at the same time", 0.6, 0.85, self.options.rounds // 2,
                         lambda g, i: g.at_once(), connections=several, by_chance=True, only_one=True)

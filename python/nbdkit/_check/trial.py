@@ -206,7 +206,7 @@ class Trial:
             try:
                 self.model.has_done(flight.request, flight.data, flight.extents)
             except Mismatch as mismatch:
-                kind = "extents" if flight.extents is not None else self.kind
+                kind = "extents" if mismatch.of_extents else self.kind
                 failure = self.failure(kind, str(mismatch), flight.request)
                 failure.at = mismatch.at
                 raise failure from None
