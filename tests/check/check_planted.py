@@ -148,6 +148,18 @@ PLANTED = {
             if flags & nbdkit.FLAG_FUA:
                 write_back(offset, (offset + end) // 2)
     """),
+    "FUA is not kept by zeros": Planted(FILE, "durability", 3, """
+        def zero(h, count, offset, flags):
+            data[offset : offset + count] = bytes(count)
+            if not flags:
+                write_back(offset, offset + count)
+    """),
+    "FUA is not kept by large zeros": Planted(FILE, "durability", 4, """
+        def zero(h, count, offset, flags):
+            data[offset : offset + count] = bytes(count)
+            if count < 4096:
+                done(offset, offset + count, flags)
+    """),
     "a flush does nothing": Planted(FILE, "durability", 3, """
         def flush(h, flags):
             pass

@@ -36,7 +36,7 @@ class Client:
         self.patience = patience
         self.handle = new_handle(export)
         self.handle.aio_connect_unix(socket)
-        self._wait(self.handle.aio_is_ready, "no answer to a client that connects")
+        self._wait(self.handle.aio_is_ready, "a client that connects is not answered")
 
     def _wait(self, done: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + self.patience
@@ -107,6 +107,6 @@ class Flight:
     def finish(self) -> None:
         """Wait for the answer."""
         h = self.client.handle
-        self.client._wait(lambda: h.aio_command_completed(self._cookie), f"no answer to {self.request}")
+        self.client._wait(lambda: h.aio_command_completed(self._cookie), f"{self.request} is not answered")
         if self.request.op == "pread" and self._buffer:
             self.data = bytes(self._buffer.to_bytearray())

@@ -32,6 +32,10 @@ class Facts:
     preferred: int
     maximum: int
 
+    def beside(self, other: Facts) -> str:
+        """What is not as in the other, such as `size=4096, flush=True`."""
+        return ", ".join(f"{name}={value}" for name, value in vars(self).items() if value != getattr(other, name))
+
     @property
     def windows(self) -> list[range]:
         """The parts of the disk that are looked at, in order: its start, its end, and what is around the borders."""

@@ -116,7 +116,8 @@ class Generator:
     def ends(self, event: Event, *, fua: bool = False) -> list[Step]:
         """Writes to the first and the last bytes of the disk, and beyond the borders as far as to the first ones.
 
-        They are read before, after, and again after the event. fua: have each write last, instead of a flush.
+        They are read before, after, and again after the event; then the same with zeros. fua: have each of them last,
+        instead of a flush.
         """
         unit = self.facts.minimum
         first, last = self.facts.windows[0], self.facts.windows[-1]
@@ -125,12 +126,14 @@ class Generator:
         places += [(last.stop - size, size), (last.stop - unit, unit)]
         looks: list[Step] = [(Request("pread", *place),) for place in places]
         steps = list(looks)
-        if "pwrite" in self.ops:
-            flags = ("FUA",) if fua and self.facts.fua else ()
-            steps += [(Request("pwrite", *place, flags, self.content()),) for place in places]
-            if "flush" in self.ops and not flags:
-                steps.append((Request("flush"),))
-        return [*steps, *looks, event, *looks]
+        flags = ("FUA",) if fua and self.facts.fua else ()
+        for op in ("pwrite", "zero"):
+            if op in self.ops:
+                steps += [(Request(op, *place, flags, self.content() if op == "pwrite" else 0),) for place in places]
+                if "flush" in self.ops and not flags:
+                    steps.append((Request("flush"),))
+                steps += [*looks, event, *looks]
+        return steps if "pwrite" in self.ops else [*steps, event, *looks]
 
     def largest(self) -> list[Step]:
         """The largest requests that there are: what a script does in parts, or in what is too small for it."""

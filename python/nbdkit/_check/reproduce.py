@@ -15,6 +15,7 @@ from .steps import Event, Request, Step, requests_of
 from .trial import Disk, Failure, Trial
 
 PATTERN = 256  # the first content of what random bytes are written for
+HANGS = 1.0  # seconds to wait for an answer while a sequence that hangs is made small
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,24 @@ def reproduce(disk: Disk, facts: Facts, steps: Steps, failure: Failure, connecti
     steps = steps[:failure.done]
     if failure.kind == "server" and isinstance(steps[-1], Event):  # it may never start again
         return fault_of(failure, (steps[-1],))
-    tries = 0
+    tries, patience = 0, disk.patience
+    hangs = failure.kind == "no answer"
     for steps_again, way in _ways(facts, steps, disk.history, connections, by_chance):
+        if hangs:  # each attempt waits; that it never answers is seen at the end
+            disk.patience = min(patience, HANGS)
         again = _attempt(disk, facts, way, steps_again)
         tries += 1
-        if again is None or again.done < 1 or not again.is_like(failure):
-            continue
-        small, last = shrink(steps_again[:again.done], again, facts, partial(_attempt, disk, facts, way), seconds,
-                             by_chance)
-        on_a_new_server = Way(connections, True, way.first if by_chance else (), by_chance)
-        runs = 5 if by_chance else 2
-        seen = [came for _ in range(runs)
-                if (came := _attempt(disk, facts, on_a_new_server, small)) and came.is_like(last)]
-        if seen:
-            return fault_of(last, tuple(small), (len(seen), runs), on_a_new_server.times(small))
+        if again is not None and again.done >= 1 and again.is_like(failure):
+            small, last = shrink(steps_again[:again.done], again, facts, partial(_attempt, disk, facts, way), seconds,
+                                 by_chance)
+            disk.patience = patience
+            on_a_new_server = Way(connections, True, way.first if by_chance else (), by_chance)
+            runs = 5 if by_chance else 1 if hangs else 2
+            seen = [came for _ in range(runs)
+                    if (came := _attempt(disk, facts, on_a_new_server, small)) and came.is_like(last)]
+            if seen:
+                return fault_of(seen[-1], tuple(small), (len(seen), runs), on_a_new_server.times(small))
+        disk.patience = patience
     return fault_of(failure, tuple(steps), (0, tries))
 
 
@@ -76,14 +81,18 @@ def _ways(facts: Facts, steps: Steps, history: Sequence[Sequence[Step]], connect
     """What to do again and how, the quickest first."""
     if by_chance:
         # Most often it goes wrong within the last two steps. Each time there are other bytes than those to be written.
-        pattern = tuple(_fill(facts, requests_of(steps), itertools.count(PATTERN)))
-        yield steps[-2:], Way(connections, False, pattern, True)
-        yield steps, Way(connections, False, pattern, True)
+        others = tuple(_fill(facts, requests_of(steps), itertools.count(PATTERN)))
+        yield steps[-2:], Way(connections, False, others, True)
+        yield steps, Way(connections, False, others, True)
         return
     # The disk of a server that has done something already is made more like a new one.
     zeros = tuple(_fill(facts, [r for r in requests_of(steps) if r.changes], itertools.repeat(0)))
     yield steps, Way(connections, False, zeros, False)
     yield steps, Way(connections, True, (), False)
+    # It takes what the disk had in it; on one that outlives its server, that is other bytes by now.
+    pattern = [(request,) for request in _fill(facts, [r for r in requests_of(steps) if r.changes],
+                                               itertools.count(PATTERN))]
+    yield [*pattern, *steps], Way(connections, False, zeros, False)
     # It takes what was done before.
     before: Steps = []
     for sequence in history:

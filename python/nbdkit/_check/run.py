@@ -198,7 +198,7 @@ class _Check:
             self.report.not_tried.append(
                 "flush and FUA when the server is killed: what is written ends with the server, as on a RAM disk")
             return
-        rounds = max(2, self.options.rounds // 10)
+        rounds = max(2, self.options.rounds // 5)
         if not self.search("ends of the server", 0.85, 0.9, 2,
                            lambda g, i: g.with_ends(Event.RESTART) if i else g.ends(Event.RESTART), only_one=True):
             return

@@ -158,13 +158,14 @@ class Trial:
             try:
                 client = self.disk.connect()
             except nbd.Error as error:
-                raise self.failure("connect", f"a client cannot connect: {error}") from None
+                raise self.failure("connect", str(error)) from None
             self.clients.append(client)
             facts = facts_of(client.handle)
             self.disk.told = self.disk.told or facts
             self.facts = self.facts or facts
             if facts != self.disk.told:
-                raise self.failure("facts", f"one connection is told {self.disk.told}, another {facts}")
+                raise self.failure("facts", f"one is told {self.disk.told.beside(facts)}, another "
+                                            f"{facts.beside(self.disk.told)}")
 
     def disconnect(self) -> None:
         while self.clients:
