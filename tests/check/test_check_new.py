@@ -25,6 +25,17 @@ def test_it_passes_as_it_is(tmp_path: Path, shape: list[str]) -> None:
     assert test.returncode == 0 and "3 passed" in test.stdout, test.stdout
 
 
+def test_the_lines_that_it_prints_work(tmp_path: Path) -> None:
+    """As they are, and not only where the plugin and the package are installed."""
+    said = command("new", "first", cwd=tmp_path)
+    serve, test = (line.strip() for line in said.splitlines() if line.startswith("    "))
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    assert "export-size: 67108864" in subprocess.check_output(serve, shell=True, cwd=tmp_path, env=env, text=True)
+    line = test.replace("python3 -m", f"{sys.executable} -m")
+    assert "3 passed" in subprocess.check_output(f"{line} -p no:cacheprovider", shell=True, cwd=tmp_path, env=env,
+                                                 text=True)
+
+
 def test_the_shapes_differ(tmp_path: Path) -> None:
     texts = []
     for number, shape in enumerate(("", "--v1", "--class")):
@@ -51,4 +62,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 def test_a_name_that_is_none(tmp_path: Path) -> None:
     assert "expected letters, digits and _" in command("new", "first-disk", status=2, cwd=tmp_path)
     assert "cannot be written: No such file or directory" in command("new", "no/first", status=2, cwd=tmp_path)
+    for name in ("nbdkit", "nbd", "socket", "pytest"):
+        said = command("new", name, status=2, cwd=tmp_path)
+        assert f"got {name!r}: {name}.py would take the place of a module" in said
     assert not list(tmp_path.iterdir())
