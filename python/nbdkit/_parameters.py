@@ -6,8 +6,8 @@ Loaded when a script first uses `nbdkit.parameter` or one of the types.
 
 import os
 import re
-from collections.abc import Callable, Iterable
-from types import GenericAlias, ModuleType
+from collections.abc import Callable, Iterable, Sequence
+from types import GenericAlias, ModuleType, NoneType
 
 from . import _parse
 from ._errors import ScriptError
@@ -62,7 +62,9 @@ def password(text: str) -> bytes:
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """One of these words."""
+    """One of these words. Raises TypeError for what is no str, and without any."""
+    if not words or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"nbdkit.choice: expected words such as 'fast', 'safe', got {', '.join(map(repr, words))}")
 
     def choose(text: str) -> str:
         if text not in words:
@@ -74,9 +76,13 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 class list_of(Generic[T]):
-    """A parameter that may be given more than once: a list of what `type` makes of each text, in their order."""
+    """A parameter that may be given more than once: a list of what `type` makes of each text, in their order.
+
+    Raises TypeError for what is no type.
+    """
 
     def __init__(self, type: Callable[[str], T]) -> None:
+        _check_type("nbdkit.list_of", type)
         self.type = type
         self.__name__ = f"{_name(type)} …"
 
@@ -89,7 +95,10 @@ def _bool(text: str) -> bool:
 
 
 def _int(text: str) -> int:
-    return _parse.integer(text, -2**63, 2**63 - 1)
+    try:
+        return _parse.integer(text, -2**63, 2**63 - 1)
+    except ValueError:
+        raise ValueError(f"expected an integer of 64 bits such as 10, -1 or 0x1f, got {text!r}") from None
 
 
 def _float(text: str) -> float:
@@ -112,6 +121,14 @@ def _name(type: object) -> str:
     return str(getattr(type, "__name__", type))
 
 
+def _check_type(where: str, type: object) -> None:
+    if not callable(type):
+        raise TypeError(f"{where}: expected a type such as nbdkit.size or int, got {type!r}")
+    if type in (choice, list_of):
+        raise TypeError(f"{where}: expected a type such as nbdkit.choice('a', 'b') or nbdkit.list_of(int), got "
+                        f"nbdkit.{_name(type)} without arguments")
+
+
 class Parameter(Generic[T]):
     """A parameter that a script has declared; made by nbdkit.parameter(), which says what the attributes are.
 
@@ -132,9 +149,24 @@ class Parameter(Generic[T]):
         self.help = help
         self.magic = magic
         self.given = False
-        items: Any = type
-        read = _reader(items.type if isinstance(items, list_of) else items)
-        self._least, self._most = (read(bound) if isinstance(bound, str) else bound for bound in (minimum, maximum))
+        self._least, self._most = self._bound("minimum", minimum), self._bound("maximum", maximum)
+        if isinstance(self.type, list_of) and not (default is ... or isinstance(default, (list, tuple, str, NoneType))):
+            raise TypeError(f"nbdkit.parameter: {name}: default: expected a list, got {_name(default.__class__)} "
+                            f"{default!r}")
+        if self._least is not None and self._most is not None and self._most < self._least:
+            raise ValueError(f"nbdkit.parameter: {name}: expected a minimum up to the maximum, got {minimum} and "
+                             f"{maximum}")
+
+    def __repr__(self) -> str:
+        return f"<nbdkit.Parameter {self.usage()}>"
+
+    def _bound(self, which: str, bound: object) -> "Any":
+        if not isinstance(bound, str):
+            return bound
+        try:
+            return _reader(self.type.type if isinstance(self.type, list_of) else self.type)(bound)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"nbdkit.parameter: {self.name}: {which}: {error}") from None
 
     @property
     def required(self) -> bool:
@@ -150,8 +182,12 @@ class Parameter(Generic[T]):
             if self.required:
                 raise LookupError(f"the parameter {self.name} has not been given, and has no default")
             default = self.default
-            self.value = (self._read(default) if isinstance(default, str)
-                          else list(default) if isinstance(default, list) else default)
+            if isinstance(default, str):
+                self.value = self._read(default)
+            else:
+                if default is not None:
+                    self._check_range(default, str(default))
+                self.value = list(default) if isinstance(default, list) else default
             return self.value
 
     def set(self, text: str) -> None:
@@ -172,12 +208,22 @@ class Parameter(Generic[T]):
             value = _reader(self.type)(text)
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.name}: {error}") from None
-        for item in value if isinstance(self.type, list_of) else [value]:
-            if self._least is not None and item < self._least:
-                raise ValueError(f"{self.name}: expected {self.minimum} or more, got {text!r}")
-            if self._most is not None and item > self._most:
-                raise ValueError(f"{self.name}: expected {self.maximum} or less, got {text!r}")
+        self._check_range(value, text)
         return value
+
+    def _check_range(self, value: "Any", text: str) -> None:
+        for item in value if isinstance(self.type, list_of) else [value]:
+            try:
+                too_small = self._least is not None and item < self._least
+                too_large = self._most is not None and item > self._most
+            except TypeError:
+                bound = self._most if self._least is None else self._least
+                raise ValueError(f"{self.name}: expected a minimum and maximum of the type of {item!r}, got {bound!r}"
+                                 ) from None
+            if too_small:
+                raise ValueError(f"{self.name}: expected {self.minimum} or more, got {text!r}")
+            if too_large:
+                raise ValueError(f"{self.name}: expected {self.maximum} or less, got {text!r}")
 
     def usage(self) -> str:
         """What may be written for it on the command line, such as `size=SIZE`."""
@@ -210,6 +256,10 @@ if TYPE_CHECKING:
     @overload
     def parameter(name: str, type: Callable[[str], T], *, default: None, minimum: object = None,
                   maximum: object = None, help: str = "", magic: bool = False) -> Parameter[T | None]: ...
+    # Of `[]` alone a type checker does not know what is in it.
+    @overload
+    def parameter(name: str, type: list_of[T], *, default: Sequence[T] | str, minimum: object = None,
+                  maximum: object = None, help: str = "", magic: bool = False) -> Parameter[list[T]]: ...
     @overload
     def parameter(name: str, type: Callable[[str], T], *, default: T | str, minimum: object = None,
                   maximum: object = None, help: str = "", magic: bool = False) -> Parameter[T]: ...
@@ -236,8 +286,7 @@ def parameter(name: str, type: "Callable[[str], Any]", *, default: object = ...,
         raise ValueError(f"nbdkit.parameter: name: expected letters, digits and -._ after a letter, got {name!r}")
     if name == "script" and not magic:
         raise ValueError("nbdkit.parameter: name: `script` is nbdkit's own, which comes as a word without a `=` does")
-    if not callable(type):
-        raise TypeError(f"nbdkit.parameter: type: expected a type such as nbdkit.size or int, got {type!r}")
+    _check_type("nbdkit.parameter: type", type)
     return Parameter(name, type, default, minimum, maximum, help, magic)
 
 

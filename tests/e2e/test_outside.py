@@ -231,6 +231,8 @@ SCRIPT = """
 
     size = nbdkit.parameter("size", nbdkit.size, default="1M", minimum=512)
     hosts: nbdkit.Parameter[list[str]] = nbdkit.parameter("host", nbdkit.list_of(str), default=[])
+    ports = nbdkit.parameter("port", nbdkit.list_of(int), default=[])
+    first: int = ports.value[0] if ports.value else 10809
     file: str | None = nbdkit.parameter("file", nbdkit.path, default=None).value
 
     @nbdkit.disk
