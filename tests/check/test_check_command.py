@@ -58,13 +58,28 @@ def test_each_command_has_help(name: str) -> None:
 
 @pytest.mark.parametrize("words", [
     [], ["what"], ["check"], ["check", "x.py", "--rounds=many"], ["bench", "x.py", "--time=-1"], ["new"]])
-def test_mistakes_have_the_status_2(words: list[str]) -> None:
-    assert "usage: python3 -m nbdkit" in command(*words, status=2)
+def test_mistakes_have_the_status_2(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "x.py").touch()
+    assert "usage: python3 -m nbdkit" in command(*words, status=2, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["check", "bench", "help"])
 def test_a_script_that_is_not_there(name: str) -> None:
-    assert command(name, "none.py", status=2) == f"python3 -m nbdkit {name}: there is no script 'none.py'\n"
+    said = f"python3 -m nbdkit {name}: "
+    assert command(name, "none.py", status=2) == f"{said}there is no script 'none.py'\n"
+    assert command(name, "/tmp", status=2) == f"{said}the script '/tmp' cannot be read: Is a directory\n"
+
+
+@pytest.mark.parametrize("words, said", [
+    ([], "are required: COMMAND"),
+    (["check"], "are required: SCRIPT"),
+    (["check", "x.py", "--time=nan"], "--time: expected seconds, more than 0 and up to 3600, got 'nan'"),
+    (["check", "x.py", "--rounds=-5"], "--rounds: expected a number of rounds, 1 or more, got '-5'"),
+    (["bench", "x.py", "--time=abc"], "--time: expected seconds, more than 0 and up to 3600, got 'abc'"),
+])
+def test_what_is_said_of_mistakes(tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "x.py").touch()
+    assert command(*words, status=2, cwd=tmp_path).endswith(f"{said}\n")
 
 
 def test_the_launcher_in_the_tree(tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ class _Reader:
                 self.disk = statement
         in_class = {name: s for s in _statements(self.disk.body if self.disk else []) for name in _names(s)}
         self.methods = {name: s for name, s in in_class.items() if isinstance(s, FUNCTION)}
-        # Callbacks may come by other means, as by globals()["pread"] = …, from a class that this one is derived from, or
-        # in one that is marked later: then what is missing need not be.
+        # Callbacks may come by other means, as by globals()["pread"] = …, from a class that this one is derived from,
+        # or in one that is marked later: then what is missing need not be.
         self.is_dynamic = self.imports_all or any(
             isinstance(node, ast.Name) and node.id in ("globals", "locals", "setattr", "exec", "vars")
             or isinstance(node, ast.Global) and CALLBACKS.keys() & node.names for node in ast.walk(tree))

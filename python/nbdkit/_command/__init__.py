@@ -23,6 +23,28 @@ class CommandError(Exception):
     """The command cannot do its work; the message is for who has called it."""
 
 
+def script(text: str) -> str:
+    """The argument SCRIPT. Raises CommandError for what cannot be read."""
+    try:
+        with open(text, "rb"):
+            return text
+    except FileNotFoundError:
+        raise CommandError(f"there is no script {text!r}") from None
+    except OSError as error:
+        raise CommandError(f"the script {text!r} cannot be read: {error.strerror}") from None
+
+
+def seconds(text: str) -> float:
+    """A time. Raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"expected seconds, more than 0 and up to 3600, got {text!r}")
+    return value
+
+
 def main(arguments: Sequence[str] | None = None, program: str = "nbdkit-python") -> int:
     """Run the command that the arguments (default: the process's) name, and return its exit status.
 
@@ -34,7 +56,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "nbdkit-python")
         epilog="commands:\n" + "".join(f"  {name:<8}{what}\n" for name, what in COMMANDS.items())
         + f"\n{program} COMMAND --help tells more. To serve a disk: nbdkit python SCRIPT [KEY=VALUE …]")
     parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="one of those below")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="the command's own")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="the command's own").required = False
     given = parser.parse_args(arguments)
     command = cast(Command, import_module(f".{given.command}", __name__).main)
     try:

@@ -7,7 +7,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from . import CommandError
+from . import CommandError, script, seconds
 from .output import heading, progress_bar
 
 
@@ -23,16 +23,16 @@ real nbdkit serves it on a private socket, and random requests are compared with
 zeros, trims, extents, cache; one by one, at the same time, through several connections where the disk offers that;
 after the client has connected again, and, if the disk outlives its server, after a stop and after a kill. Each fault
 is shown with the smallest sequence of requests that was found to show it, as lines of nbdsh.""")
-    parser.add_argument("script", metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="its parameters")
+    parser.add_argument("script", type=script, metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", default=[], help="its parameters")
     parser.add_argument("--read-only", action="store_true", help="serve it with nbdkit's -r, and write nothing")
     parser.add_argument("--export", metavar="NAME", default="", help="the export to check (default: the default one)")
     parser.add_argument("--seed", metavar="N", type=int, default=0,
                         help="of the random requests: the same one makes the same requests (default: %(default)s)")
-    parser.add_argument("--rounds", metavar="N", type=int, default=100,
+    parser.add_argument("--rounds", metavar="N", type=_rounds, default=100,
                         help="how many random sequences to try of the first kind; the others have their share "
                         "(default: %(default)s)")
-    parser.add_argument("--time", metavar="SECONDS", type=float, default=60.0,
+    parser.add_argument("--time", metavar="SECONDS", type=seconds, default=60.0,
                         help="when to stop looking (default: %(default)g)")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     given = parser.parse_intermixed_args(arguments)
@@ -56,3 +56,9 @@ is shown with the smallest sequence of requests that was found to show it, as li
             print(f"not tried: {what}")
         print(heading(report.verdict()))
     return 0 if report.ok else 1
+
+
+def _rounds(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a number of rounds, 1 or more, got {text!r}")
+    return int(text)
