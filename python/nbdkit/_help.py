@@ -8,6 +8,9 @@ from types import ModuleType
 from . import _parameters, _script
 
 
+_UNBROKEN = "\u00a0"  # a space where no line ends
+
+
 def page(script: ModuleType, name: str = "", width: int = 80) -> str:
     """A script's help page: its usage, its docstring, its parameters; lines of at most `width` characters.
 
@@ -16,9 +19,11 @@ def page(script: ModuleType, name: str = "", width: int = 80) -> str:
     """
     parameters = _script.parameters(script)
     words = [f"[{p.usage()}]" if not p.required else p.usage() for p in parameters]
-    usage = textwrap.fill(" ".join(["nbdkit python", name or getattr(script, "__file__", "") or "-", *words]), width,
-                          subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-    blocks = [f"usage: {usage}", inspect.cleandoc(script.__doc__ or "")]
+    whole = [word.replace(" ", _UNBROKEN) for word in words]
+    usage = textwrap.fill(" ".join(["nbdkit python", name or getattr(script, "__file__", "") or "-", *whole]), width,
+                          initial_indent="usage: ", subsequent_indent="    ", break_long_words=False,
+                          break_on_hyphens=False).replace(_UNBROKEN, " ")
+    blocks = [usage, inspect.cleandoc(script.__doc__ or "")]
     if parameters:
         blocks.append("Parameters:\n\n" + "\n".join(_entry(p, width) for p in parameters))
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -26,9 +31,9 @@ def page(script: ModuleType, name: str = "", width: int = 80) -> str:
 
 def _entry(parameter: "_parameters.Parameter[object]", width: int) -> str:
     text = " ".join(filter(None, [parameter.help, f"({parameter.remark()})" if parameter.remark() else ""]))
-    indent = " " * 28
-    first = f"    {parameter.usage():24}"
-    lines = textwrap.wrap(text, max(width, 60), initial_indent=indent, subsequent_indent=indent)
+    indent = " " * (28 if width >= 60 else 8)
+    first = f"    {parameter.usage():24}" if width >= 60 else f"    {parameter.usage()}     "
+    lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
     if len(first) > len(indent) or not lines:
         return "\n".join([first.rstrip(), *lines])
     return "\n".join([first + lines[0].lstrip(), *lines[1:]])

@@ -18,16 +18,17 @@ from test_check_command import EXAMPLES, ROOT
 COMMAND = ("-m", "nbdkit")
 
 
-def on_a_terminal(*words: object, what: tuple[str, ...] = COMMAND, without_rich: Path | None = None) -> str:
-    """All that the command, or what else Python runs, writes to a terminal of 100 columns, escape sequences too."""
+def on_a_terminal(*words: object, what: tuple[str, ...] = COMMAND, without_rich: Path | None = None,
+                  columns: int = 100, cwd: Path | None = None) -> str:
+    """All that the command, or what else Python runs, writes to a terminal, escape sequences too."""
     path = [str(ROOT / "python")]
     if without_rich:
         (without_rich / "rich.py").write_text("raise ModuleNotFoundError('rich')")
         path.append(str(without_rich))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TERM": "xterm", "COLUMNS": "100"}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TERM": "xterm", "COLUMNS": str(columns)}
     ours, theirs = os.openpty()
     process = subprocess.Popen([sys.executable, *what, *map(str, words)], env=env, stdin=theirs, stdout=theirs,
-                               stderr=theirs)
+                               stderr=theirs, cwd=cwd)
     os.close(theirs)
     said = b""
     with suppress(OSError):  # EIO: nobody has the terminal open any more
@@ -42,13 +43,23 @@ def test_a_check() -> None:
     pytest.importorskip("rich")
     said = on_a_terminal("check", EXAMPLES / "ramdisk.py", "size=1M", "--rounds=20")
     assert "━" in said and "requests one by one" in said
-    *_, last = said.strip().splitlines()
-    assert re.search(r"\x1b\[1m.*ramdisk.py: no fault found; .*\x1b\[0m$", last)
+    assert re.search(r"\x1b\[1m\S*ramdisk.py: no fault\s+found; [^\x1b]*\x1b\[0m$", said.strip())
 
 
 def test_a_check_without_rich(tmp_path: Path) -> None:
     said = on_a_terminal("check", EXAMPLES / "ramdisk.py", "size=1M", "--rounds=2", without_rich=tmp_path)
     assert "━" not in said and "no fault found" in said
+
+
+def test_lines_end_between_words_on_a_narrow_terminal(tmp_path: Path) -> None:
+    script = tmp_path / "d.py"
+    script.write_text((EXAMPLES / "ramdisk.py").read_text())
+    said = on_a_terminal("check", script, "size=1M", "--rounds=2", columns=40, without_rich=tmp_path)
+    assert "when the server\r\n    is killed: what is written ends with\r\n    the server" in said
+    assert f"{script}:" in said  # a path is not broken
+    lines = on_a_terminal("help", "d.py", columns=40, cwd=tmp_path).splitlines()
+    assert [line for line in lines if len(line) > 40 and line.startswith(" ")] == []
+    assert "    size=SIZE" in lines
 
 
 def test_a_table() -> None:

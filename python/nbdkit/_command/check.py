@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 
 from . import CommandError, script, seconds
-from .output import heading, progress_bar
+from .output import fitted, heading, progress_bar
 
 
 def main(program: str, arguments: Sequence[str]) -> int:
@@ -51,10 +51,10 @@ is shown with the smallest sequence of requests that was found to show it, as li
     else:
         for number, fault in enumerate(report.faults, 1):
             first, _, rest = str(fault).partition("\n")
-            print(heading(f"{number}. {first}") + (f"\n{rest}" if rest else "") + "\n")
+            print(heading(fitted(f"{number}. {first}")) + (f"\n{rest}" if rest else "") + "\n")
         for what in report.not_tried:
-            print(f"not tried: {what}")
-        print(heading(report.verdict()))
+            print(fitted(f"not tried: {what}"))
+        print(heading(fitted(report.verdict())))
     return 0 if report.ok else 1
 
 

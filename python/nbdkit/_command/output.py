@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -65,3 +67,11 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def heading(text: str) -> str:
     """Text that stands out on a terminal."""
     return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() else text
+
+
+def fitted(text: str) -> str:
+    """A line of text, which on a terminal is broken between words."""
+    if not sys.stdout.isatty():
+        return text
+    return textwrap.fill(text, max(shutil.get_terminal_size().columns, 20), subsequent_indent="    ",
+                         break_long_words=False, break_on_hyphens=False)
