@@ -33,7 +33,7 @@ def test_a_ram_disk(example: str, size: str) -> None:
 
 
 def outlives(report: Report) -> bool:
-    return "deaths of the server: 2 rounds" in report.tried
+    return "deaths of the server: 3 rounds" in report.tried
 
 
 def test_a_file(tmp_path: Path) -> None:
