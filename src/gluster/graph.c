@@ -197,7 +197,28 @@ void graph_log(const char* text, bool is_error) {
     gf_log(name, GF_LOG_DEBUG, "%s", text);
 }
 
-bool graph_in_synctask(void) { return synctask_get() != NULL; }
+// Whether this thread has a stack as threads usually have, by which Python limits recursion. GlusterFS's io-threads
+// have 256 KiB of 8 MiB.
+static bool has_usual_stack(void) {
+  static _Thread_local enum { unknown, little, enough } has;
+  if (has == unknown) {
+    pthread_attr_t attributes;
+    size_t size = 0, usual = 0;
+    if (pthread_getattr_default_np(&attributes) == 0) {
+      pthread_attr_getstacksize(&attributes, &usual);
+      pthread_attr_destroy(&attributes);
+    }
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+      pthread_attr_getstacksize(&attributes, &size);
+      pthread_attr_destroy(&attributes);
+    }
+    // What a thread has may be told without its guard.
+    has = size >= usual / 2 ? enough : little;
+  }
+  return has == enough;
+}
+
+bool graph_can_call(void) { return synctask_get() == NULL && has_usual_stack(); }
 
 bool graph_thread(pthread_t* thread, void* (*run)(void*), void* argument) {
   return gf_thread_create(thread, NULL, run, argument, "python") == 0;

@@ -125,8 +125,9 @@ xlator_t* graph_child(const xlator_t* xl, size_t number) NOEXCEPT;
 // Makes this translator the one that the calling thread works for, and returns the one before. Null: none of a graph.
 xlator_t* graph_set_this(xlator_t* xl) NOEXCEPT;
 void graph_log(const char* text, bool is_error) NOEXCEPT;
-// Whether this thread runs one of GlusterFS's own light threads, whose stack is not the thread's.
-bool graph_in_synctask(void) NOEXCEPT;
+// Whether Python can be called in this thread as it is now: not in one of GlusterFS's light threads, whose stack is not
+// the thread's, nor where there is little stack.
+bool graph_can_call(void) NOEXCEPT;
 // Starts a thread as GlusterFS does: with its signals blocked. To be joined or detached. False: it could not be
 // started.
 bool graph_thread(pthread_t* thread, void* (*run)(void*), void* argument) NOEXCEPT;

@@ -158,7 +158,7 @@ void run_fop(Job& job) noexcept { serve(job.instance, job.frame, job.fop, job.va
 
 void Delivery::take(std::int32_t ret, std::int32_t err, Value* answer) noexcept {
   // See door_fop; but without memory there is no other thread.
-  if (!graph_in_synctask() || !hold(answer_of(fop), answer)) return arrive(ret, err, answer, false);
+  if (graph_can_call() || !hold(answer_of(fop), answer)) return arrive(ret, err, answer, false);
   Instance* const instance = frame_of(frame_.get())->instance;
   const Job job{.run = run, .instance = instance, .cookie = this, .fop = fop, .ret = ret, .err = err};
   if (!post(job, answer_of(fop), answer)) arrive(ret, err, answer, true);
@@ -214,8 +214,7 @@ void door_fop(call_frame_t* frame, xlator_t* xl, int fop, Value* arguments) noex
   if (instance == nullptr || instance->ending) return graph_unwind(fop, frame, -1, ESHUTDOWN, nullptr);
   ++instance->open;
   const Handlers& handlers = instance->handlers_of(fop);
-  // A light thread may go on in another, with the stack that Python would have been called on.
-  const bool elsewhere = (handlers.direct && !handlers.awaits) || graph_in_synctask();
+  const bool elsewhere = (handlers.direct && !handlers.awaits) || !graph_can_call();
   if (!elsewhere && !handlers.fop && !handlers.direct) return serve(instance, frame, fop, arguments, false);
   if (!hold(arguments_of(fop), arguments)) return refuse(instance, frame, fop, ENOMEM);
   if (!elsewhere) return serve(instance, frame, fop, arguments, true);

@@ -22,7 +22,7 @@ struct Cookie {
   const int fop;
 };
 
-// An answer that is dealt with where it comes, or in a worker: not in a light thread. Ends itself then.
+// An answer that is dealt with where it comes; in a worker, if Python cannot be called there. Ends itself then.
 class Delivery : public Cookie {
  public:
   Delivery(int fop, Frame* frame) noexcept : Cookie{fop}, frame_{Ref::borrow(object(frame))} {}
