@@ -7,7 +7,6 @@
 #include "frame.hpp"
 
 #include <cerrno>
-#include <memory>
 #include <utility>
 
 #include "answer.hpp"
@@ -19,8 +18,7 @@ namespace {
 
 // Lets everything go that came with the request.
 void expire_all(Frame* frame) noexcept {
-  const std::vector<Ref> views = std::exchange(frame->views, {});
-  for (const Ref& view : views) expire(view_of(view.get()));
+  while (frame->views != nullptr) expire(frame->views);
 }
 
 // What there is to know of an open request.
@@ -103,7 +101,6 @@ void dealloc(PyObject* self) noexcept {
   PyObject_GC_UnTrack(self);
   clear(self);
   expire_all(frame_of(self));
-  std::destroy_at(&frame_of(self)->views);
   deallocate(self);
 }
 
@@ -113,7 +110,6 @@ Ref make_frame(Instance* instance, call_frame_t* call_frame, int fop) noexcept {
   Ref self = allocate(types.frame);
   if (!self) return {};
   Frame* const frame = frame_of(self.get());
-  std::construct_at(&frame->views);
   frame->instance = instance;
   frame->frame = call_frame;
   frame->fop = fop;

@@ -3,11 +3,12 @@
 #pragma once
 
 #include <utility>
-#include <vector>
 
 #include "door.hpp"
 
 namespace nbdkit_python::gluster {
+
+struct View;
 
 // Whoever lets the last reference go answers the request, if nobody has.
 struct Frame {
@@ -17,7 +18,7 @@ struct Frame {
   int pending;   // children that are asked and have not answered
   int deferred;  // the errno to answer with once they have, or 0
   PyObject* local;
-  std::vector<Ref> views;  // what expires with the answer
+  View* views;   // a list of what expires with the answer; they are not owned
 };
 
 inline Frame* frame_of(PyObject* frame) noexcept { return reinterpret_cast<Frame*>(frame); }

@@ -204,9 +204,25 @@ PyObject* get_frame(PyObject* self, void*) noexcept { return Ref::borrow(object(
 
 PyGetSetDef getters[] = {{"frame", get_frame, nullptr, "The request's Frame.", nullptr}, {}};
 
+int traverse_next(PyObject* self, visitproc visit, void* arg) noexcept {
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(object(next_of(self)->frame));
+  return 0;
+}
+
 void dealloc_next(PyObject* self) noexcept {
+  PyObject_GC_UnTrack(self);
   Py_XDECREF(object(next_of(self)->frame));
   deallocate(self);
+}
+
+// One that a script notes at its own request is a cycle, which the request's `local` is cleared to end.
+PyTypeObject* make_type_of_next(const char* name, const char* doc, PyMethodDef* its_methods) noexcept {
+  return make_type(name, doc, sizeof(Next), no_constructor | Py_TPFLAGS_HAVE_GC,
+                   {{Py_tp_getset, getters},
+                    {Py_tp_methods, its_methods},
+                    {Py_tp_traverse, slot(traverse_next)},
+                    {Py_tp_dealloc, slot(dealloc_next)}});
 }
 
 void dealloc_child(PyObject* self) noexcept {
@@ -232,18 +248,15 @@ Ref make_next(Frame* frame, xlator_t* child) noexcept { return make(types.next, 
 Ref make_async_next(Frame* frame, xlator_t* child) noexcept { return make(types.async_next, frame, child); }
 
 PyTypeObject* make_next_type() noexcept {
-  return make_type(
+  return make_type_of_next(
       "glusterfs.Next",
-      "The translator below: a method for each file operation, which returns its answer or raises its Error.",
-      sizeof(Next), no_constructor,
-      {{Py_tp_getset, getters}, {Py_tp_methods, methods}, {Py_tp_dealloc, slot(dealloc_next)}});
+      "The translator below: a method for each file operation, which returns its answer or raises its Error.", methods);
 }
 
 PyTypeObject* make_async_next_type() noexcept {
-  return make_type("glusterfs.AsyncNext",
-                   "The translator below, for an async def: a method for each file operation, which is awaited.",
-                   sizeof(Next), no_constructor,
-                   {{Py_tp_getset, getters}, {Py_tp_methods, async_methods}, {Py_tp_dealloc, slot(dealloc_next)}});
+  return make_type_of_next(
+      "glusterfs.AsyncNext",
+      "The translator below, for an async def: a method for each file operation, which is awaited.", async_methods);
 }
 
 Ref make_child(xlator_t* xl) noexcept {

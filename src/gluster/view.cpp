@@ -30,7 +30,16 @@ void let_go(View* view) noexcept {
   Py_CLEAR(view->joined);
 }
 
+// Takes it out of its frame's list.
+void leave(View* view) noexcept {
+  if (view->frame == nullptr) return;
+  *view->place = view->after;
+  if (view->after != nullptr) view->after->place = view->place;
+  view->frame = nullptr;
+}
+
 void dealloc(PyObject* self) noexcept {
+  leave(view_of(self));
   let_go(view_of(self));
   deallocate(self);
 }
@@ -147,7 +156,10 @@ Ref make_view(Frame* frame, const Held& held) noexcept {
   view->frame = frame;
   view->instance = frame->instance;
   view->held = held;
-  frame->views.push_back(Ref::borrow(self.get()));
+  view->after = frame->views;
+  view->place = &frame->views;
+  if (view->after != nullptr) view->after->place = &view->after;
+  frame->views = view;
   return self;
 }
 
@@ -176,7 +188,7 @@ void unpin(View* view) noexcept {
 
 void expire(View* view) noexcept {
   view->expired = true;
-  view->frame = nullptr;
+  leave(view);
   if (view->pins == 0) let_go(view);
 }
 

@@ -21,6 +21,8 @@ struct Held {
 
 struct View {
   PyObject_HEAD Frame* frame;  // null: expired, or the script's own
+  View* after;                 // these two: in the frame's list
+  View** place;
   Instance* instance;          // null: the script's own
   unsigned pins;               // uses that must end before what it holds can go
   bool expired;

@@ -233,6 +233,33 @@ def test_deep_recursion_where_threads_have_little_stack(bricks: Serve, tmp_path:
     assert "RecursionError" in brick.log()
 
 
+def test_what_a_request_has_asked_for_goes_when_the_script_lets_it_go(serve: Serve) -> None:
+    """Not only once it is answered: it can ask for as much as it likes. And so goes a request that has itself."""
+    brick = serve(BEGIN + """
+        def readv(self, next, fd, size, offset, flags, xdata):
+            next.frame.local = next
+            return next.readv(fd, size, offset, flags, xdata)
+
+        def fsync(self, next, fd, datasync, xdata):
+            import gc
+            def resident():
+                return int(open("/proc/self/statm").read().split()[1]) * 4096
+            gc.collect()
+            print("frames", sum(type(item) is Frame for item in gc.get_objects()), flush=True)
+            before = resident()
+            read = sum(len(bytes(next.readv(fd, 100_000, 0, 0).data)) for _ in range(1000))
+            print("read", read, "kept", resident() - before, flush=True)
+            return next.fsync(fd, datasync, xdata)
+    """)
+    client = brick.client()
+    fd = client.creat("/file")
+    client.pwrite(fd, bytes(100_000), 0)
+    client.many("pread", 100, fd, 10, 0)
+    client.fsync(fd)
+    assert int(brick.wait_for_log(r"frames \d+").split()[1]) < 10
+    assert int(brick.wait_for_log(r"read 100000000 kept -?\d+").split()[3]) < 8 << 20
+
+
 def test_no_memory_is_lost(serve: Serve) -> None:
     """The brick takes no more of it for each request, whether that succeeds or fails, in whatever way."""
     brick = serve(BEGIN + """
