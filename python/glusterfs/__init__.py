@@ -5,6 +5,8 @@ It works inside GlusterFS only, in a graph that has the translator python.so: th
 """
 
 import os
+import re
+from collections.abc import MutableMapping
 
 from _glusterfs import (
     ENTRYLK_LOCK,
@@ -80,6 +82,7 @@ __all__ = [
     "Fd",
     "Flock",
     "Frame",
+    "Gfid",
     "Iatt",
     "Inode",
     "Lease",
@@ -90,6 +93,28 @@ __all__ = [
     "Translator",
     "answer",
 ]
+
+
+# What all mappings have beside what is made in C++.
+MutableMapping.register(Dict)
+for _name in ("__eq__", "pop", "popitem", "clear", "update", "setdefault"):
+    setattr(Dict, _name, getattr(MutableMapping, _name))
+
+
+class Gfid(str):
+    """What a file, folder or other is known by in the whole volume: a str as 01234567-89ab-cdef-0123-456789abcdef.
+
+    Dicts have gfids in a form of their own: a Gfid is stored in that, which any other str is not.
+
+    text: also a uuid.UUID. Raises ValueError for what is no gfid.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: object) -> "Gfid":
+        if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", str(text)):
+            raise ValueError(f"glusterfs.Gfid: expected a str as 01234567-89ab-cdef-0123-456789abcdef, got {text!r}")
+        return super().__new__(cls, text)
 
 
 class Error(OSError):

@@ -43,40 +43,52 @@ Ref item_object(const Item& item) noexcept {
   }
 }
 
+// Raises an error on the value of this key. False.
+bool wrong_value(const char* key, const char* expected, PyObject* got) noexcept {
+  PyErr_Format(PyExc_TypeError, "the value of %s: expected %s, got %s", key, expected, describe(got).c_str());
+  return false;
+}
+
 // The item of an int or bool. False: Python's error indicator is set.
-bool number_item(PyObject* object, Item* item) noexcept {
+bool number_item(const char* key, PyObject* object, Item* item) noexcept {
   int overflow = 0;
   item->type = item_signed;
   item->number = PyLong_AsLongLongAndOverflow(object, &overflow);
   if (overflow == 0) return true;
   item->type = item_unsigned;
   item->number = static_cast<std::int64_t>(PyLong_AsUnsignedLongLong(object));
-  return PyErr_Occurred() == nullptr;
+  if (PyErr_Occurred() == nullptr) return true;
+  PyErr_Clear();
+  return wrong_value(key, "an int of 64 bits", object);
 }
 
 // The item of any object; `keep` has what it points into. False: as above.
-bool to_item(PyObject* object, Item* item, Ref* keep) noexcept {
-  if (PyLong_Check(object)) return number_item(object, item);
+bool to_item(const char* key, PyObject* object, Item* item, Ref* keep) noexcept {
+  if (PyLong_Check(object)) return number_item(key, object, item);
   if (PyFloat_Check(object)) {
     item->type = item_real;
     item->real = PyFloat_AS_DOUBLE(object);
     return true;
   }
-  if (PyUnicode_Check(object)) {
+  if (PyObject_TypeCheck(object, types.gfid)) {
+    std::uint8_t gfid[gfid_size] = {};
+    if (!parse_gfid(object, gfid)) return wrong_value(key, "a Gfid", object);
+    item->type = item_gfid;
+    *keep = Ref::take(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(gfid), gfid_size));
+  } else if (PyUnicode_Check(object)) {
     item->type = item_text;
     *keep = Ref::take(PyUnicode_EncodeFSDefault(object));
   } else if (PyObject_CheckBuffer(object) != 0) {
     item->type = item_bytes;
     *keep = Ref::take(PyBytes_FromObject(object));
   } else {
-    PyErr_Format(PyExc_TypeError, "a value: expected an int, float, str or bytes, got %s", describe(object).c_str());
+    wrong_value(key, "an int, float, str or bytes", object);
   }
   if (!*keep) return false;
   item->data = PyBytes_AS_STRING(keep->get());
   item->size = static_cast<std::size_t>(PyBytes_GET_SIZE(keep->get()));
-  if (item->type == item_bytes || std::strlen(item->data) == item->size) return true;
-  PyErr_SetString(PyExc_ValueError, "a value: expected a str without NUL characters");
-  return false;
+  if (item->type != item_text || std::strlen(item->data) == item->size) return true;
+  return wrong_value(key, "a str without NUL characters", object);
 }
 
 // The mapping.
@@ -202,7 +214,7 @@ bool set_item(dict_t* dict, PyObject* key, PyObject* value) noexcept {
   Ref keep_key, keep;
   const char* const text = key_text(key, &keep_key);
   Item item{};
-  if (text == nullptr || !to_item(value, &item, &keep)) return false;
+  if (text == nullptr || !to_item(text, value, &item, &keep)) return false;
   const int err = graph_dict_set(dict, text, &item);
   if (err == 0) return true;
   errno = err;

@@ -86,6 +86,7 @@ struct Types {
   PyTypeObject *iatt, *flock, *lease, *statvfs;                   // plain.hpp
   PyTypeObject* frame;                                            // frame.hpp
   PyTypeObject *next, *async_next, *child, *translator;           // next.hpp
+  PyTypeObject* gfid;                                             // glusterfs.Gfid, a str
   PyObject* error;                                                // glusterfs.Error
   PyObject* expired;                                              // glusterfs.Expired
   PyObject* answers;                                              // a tuple: the answers' types, by fop

@@ -117,7 +117,8 @@ int graph_dict_set(dict_t* dict, const char* key, const Item* item) {
       char* copy = GF_MALLOC(item->size != 0 ? item->size : 1, gf_common_mt_char);
       if (copy == NULL) return ENOMEM;
       if (item->size != 0) memcpy(copy, item->data, item->size);
-      result = dict_set_bin(dict, name, copy, item->size);
+      result = item->type == item_gfid ? dict_set_gfuuid(dict, name, (unsigned char*)copy, false)
+                                       : dict_set_bin(dict, name, copy, item->size);
       if (result != 0) GF_FREE(copy);
     }
   }

@@ -123,10 +123,11 @@ bool make_module() noexcept {
   const Ref package = Ref::take(PyImport_ImportModule("glusterfs"));
   const Ref answers = Ref::take(PyImport_ImportModule("glusterfs.answer"));
   if (!package || !answers) return false;
+  types.gfid = reinterpret_cast<PyTypeObject*>(PyObject_GetAttrString(package.get(), "Gfid"));
   types.error = PyObject_GetAttrString(package.get(), "Error");
   types.expired = PyObject_GetAttrString(package.get(), "Expired");
   types.answers = PyObject_GetAttrString(answers.get(), "_TYPES");
-  return types.error != nullptr && types.expired != nullptr && types.answers != nullptr;
+  return types.gfid != nullptr && types.error != nullptr && types.expired != nullptr && types.answers != nullptr;
 }
 
 }  // namespace nbdkit_python::gluster

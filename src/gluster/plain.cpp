@@ -11,7 +11,6 @@
 #include <cstring>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <type_traits>
 
 extern "C" {
@@ -148,7 +147,8 @@ int set_mode(PyObject* self, PyObject* value, void*) noexcept {
   const unsigned long mode = value != nullptr && PyLong_Check(value) ? PyLong_AsUnsignedLong(value) : ~0UL;
   if (mode > 0xFFFF) {
     PyErr_Clear();
-    PyErr_SetString(PyExc_TypeError, "glusterfs.Iatt.mode: expected an int from 0 to 0o177777");
+    PyErr_Format(PyExc_TypeError, "glusterfs.Iatt.mode: expected an int from 0 to 0o177777, got %s",
+                 got(value).c_str());
     return -1;
   }
   auto& iatt = data_of<struct iatt>(self);
@@ -161,29 +161,9 @@ PyObject* get_type(PyObject* self, void*) noexcept { return PyLong_FromLong(data
 
 PyObject* get_gfid(PyObject* self, void*) noexcept { return gfid_text(data_of<struct iatt>(self).ia_gfid).release(); }
 
-int hex_digit(char c) noexcept {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return -1;
-}
-
 int set_gfid(PyObject* self, PyObject* value, void*) noexcept {
   std::uint8_t gfid[gfid_size] = {};
-  std::size_t digits = 0;
-  Py_ssize_t size = 0;
-  const char* const text = value != nullptr && PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &size) : nullptr;
-  PyErr_Clear();
-  for (const char c : std::string_view{text, text != nullptr ? static_cast<std::size_t>(size) : 0}) {
-    if (c == '-') continue;
-    const int digit = hex_digit(c);
-    if (digit == -1 || digits == std::size_t{2} * gfid_size) {
-      digits = 0;
-      break;
-    }
-    gfid[digits / 2] = static_cast<std::uint8_t>(gfid[digits / 2] << 4 | digit);
-    ++digits;
-  }
-  if (digits == std::size_t{2} * gfid_size) {
+  if (parse_gfid(value, gfid)) {
     std::memcpy(data_of<struct iatt>(self).ia_gfid, gfid, sizeof gfid);
     return 0;
   }

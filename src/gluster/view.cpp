@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <string>
+#include <string_view>
 
 #include "fields.hpp"
 #include "frame.hpp"
@@ -140,6 +141,12 @@ PyGetSetDef inode_getters[] = {
     CONTEXT,
     {}};
 
+int hex_digit(char c) noexcept {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return -1;
+}
+
 PyObject* locks_text(PyObject* self) noexcept {
   return PyUnicode_FromFormat(view_of(self)->expired ? "<%s, expired>" : "<%s>", Py_TYPE(self)->tp_name);
 }
@@ -217,6 +224,7 @@ PyTypeObject* make_view_type(const char* name, const char* doc, unsigned long fl
   return make_type(name, doc, sizeof(View), flags, std::move(slots));
 }
 
+// Made as str itself makes it, since what GlusterFS has needs no look.
 Ref gfid_text(const std::uint8_t* gfid) noexcept {
   constexpr const char* digits = "0123456789abcdef";
   std::string text;
@@ -225,7 +233,24 @@ Ref gfid_text(const std::uint8_t* gfid) noexcept {
     text += digits[gfid[i] >> 4];
     text += digits[gfid[i] & 15];
   }
-  return Ref::take(PyUnicode_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size())));
+  const Ref arguments = Ref::take(Py_BuildValue("(s)", text.c_str()));
+  return arguments ? Ref::take(PyUnicode_Type.tp_new(types.gfid, arguments.get(), nullptr)) : Ref{};
+}
+
+bool parse_gfid(PyObject* object, std::uint8_t* gfid) noexcept {
+  std::size_t digits = 0;
+  Py_ssize_t size = 0;
+  const char* const text =
+      object != nullptr && PyUnicode_Check(object) ? PyUnicode_AsUTF8AndSize(object, &size) : nullptr;
+  PyErr_Clear();
+  for (const char c : std::string_view{text, text != nullptr ? static_cast<std::size_t>(size) : 0}) {
+    if (c == '-') continue;
+    const int digit = hex_digit(c);
+    if (digit == -1 || digits == std::size_t{2} * gfid_size) return false;
+    gfid[digits / 2] = static_cast<std::uint8_t>(gfid[digits / 2] << 4 | digit);
+    ++digits;
+  }
+  return digits == std::size_t{2} * gfid_size;
 }
 
 Ref text_or_none(const char* text) noexcept {

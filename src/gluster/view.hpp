@@ -67,7 +67,10 @@ PyObject* shown(PyObject* self) noexcept {
   return which ? PyUnicode_FromFormat("<%s %S>", type, which.get()) : nullptr;
 }
 
+// A glusterfs.Gfid.
 Ref gfid_text(const std::uint8_t* gfid) noexcept;
+// The gfid of such a str. False: it is none; Python's error indicator is not set.
+bool parse_gfid(PyObject* object, std::uint8_t* gfid) noexcept;
 // A str for GlusterFS's text, which can be of any bytes; None for null.
 Ref text_or_none(const char* text) noexcept;
 

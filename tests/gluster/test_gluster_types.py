@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import uuid
 from collections.abc import Callable
 
 import gluster_kit
@@ -14,7 +16,8 @@ Serve = Callable[..., gluster_kit.Brick]
 
 # A script's steps run in a lookup of /go, and what they print is compared.
 FRAME = """
-    import glusterfs
+    import glusterfs, uuid
+    from collections.abc import MutableMapping
     from glusterfs import *
 
     def raised(function, *arguments, **keywords):
@@ -104,7 +107,7 @@ def test_iatt(serve: Serve) -> None:
     assert lines[2] == "TypeError: glusterfs.Iatt.size: expected an unsigned int of 64 bits, got str '1'"
     assert lines[3] == "TypeError: glusterfs.Iatt.uid: expected an unsigned int of 32 bits, got int 4294967296"
     assert lines[4].startswith("TypeError: glusterfs.Iatt.gfid: expected a str as 01234567-89ab-")
-    assert lines[5] == "TypeError: glusterfs.Iatt.mode: expected an int from 0 to 0o177777"
+    assert lines[5] == "TypeError: glusterfs.Iatt.mode: expected an int from 0 to 0o177777, got int 1048576"
     assert lines[6].startswith("TypeError: glusterfs.Iatt: expected its fields by their names AttributeError: ")
     assert lines[7] == ("<glusterfs.Iatt 01234567-89ab-cdef-0123-456789abcdef, mode 0100644, size 3> -1 "
                         "00000000-0000-0000-0000-000000000000")
@@ -128,6 +131,16 @@ def test_dict(serve: Serve) -> None:
                 print(dict["value"], end=" ")
             del dict["value"]
             print(dict)
+            print(raised(dict.__setitem__, "x", 2 ** 64))
+            kept = builtin(dict)
+            dict.update(x=2)
+            print(isinstance(dict, MutableMapping), dict == {**kept, "x": 2}, dict != kept, end=" ")
+            dict.clear()
+            dict.setdefault("x", 2)
+            dict["y"] = 1
+            print(("y", dict.pop("y")), builtin(dict))
+            dict.pop("x")
+            dict.update(kept)
             print("end", flush=True)
             next.setxattr(loc, {"user.plain": b"plain", "user.str": "s"}, flags, xdata)
             print(raised(next.setxattr, loc, {"user.plain": object()}, flags), flush=True)
@@ -149,13 +162,40 @@ def test_dict(serve: Serve) -> None:
     assert lines[1] == r"['user.key'] [b'\x01\x00v'] ['user.key'] {'user.key': b'\x01\x00v'}"
     assert lines[2] == ("KeyError: 'none' TypeError: a key: expected a str, got int 1 "
                         "TypeError: get(key, default=None): got 0 arguments")
-    assert lines[3] == "KeyError: 'user.key' TypeError: a value: expected an int, float, str or bytes, got list [1]"
+    assert lines[3] == ("KeyError: 'user.key' "
+                        "TypeError: the value of x: expected an int, float, str or bytes, got list [1]")
     assert lines[4] == ("ValueError: a key: expected a str without NUL characters "
-                        "ValueError: a value: expected a str without NUL characters")
+                        r"TypeError: the value of a: expected a str without NUL characters, got str 'b\x00c'")
     assert lines[5].startswith("-5 9223372036854775808 1.5 1 <glusterfs.Dict {")
-    assert "TypeError: a value: expected an int, float, str or bytes, got object" in brick.log()
+    assert lines[6] == "TypeError: the value of x: expected an int of 64 bits, got int 18446744073709551616"
+    assert lines[7] == "True True True ('y', 1) {'x': 2}"
+    assert "TypeError: the value of user.plain: expected an int, float, str or bytes, got object" in brick.log()
     assert "ValueError: a key: expected a str without NUL characters\n" in brick.log()
     assert "TypeError: next.setxattr: dict: expected keys that are str, got int 1" in brick.log()
+
+
+def test_gfids(serve: Serve) -> None:
+    """What a dict has as a gfid stays one, in a plain dict too: the file gets that which the client wants."""
+    brick = serve(FRAME + """
+        def create(self, next, loc, flags, mode, umask, fd, xdata):
+            wanted = xdata["gfid-req"]
+            made = next.create(loc, flags, mode, umask, fd, builtin(xdata))
+            print("begin")
+            print(wanted == made.buf.gfid, {type(wanted), type(made.buf.gfid), type(loc.pargfid)} == {Gfid})
+            xdata["gfid-req"] = loc.pargfid
+            print(xdata["gfid-req"], type(xdata["gfid-req"]) is Gfid, Gfid(uuid.UUID(wanted)) == wanted)
+            print(raised(Gfid, "12"), raised(xdata.__setitem__, "x", str.__new__(Gfid, "12")))
+            print("gfid", wanted)
+            print("end", flush=True)
+            return made
+    """)
+    brick.client().write("/file", b"")
+    lines = told(brick).splitlines()
+    assert lines[0] == "True True"
+    assert lines[1] == "00000000-0000-0000-0000-000000000001 True True"
+    assert lines[2] == ("ValueError: glusterfs.Gfid: expected a str as 01234567-89ab-cdef-0123-456789abcdef, got '12' "
+                        "TypeError: the value of x: expected a Gfid, got Gfid '12'")
+    assert lines[3] == f"gfid {uuid.UUID(bytes=os.getxattr(brick.data / 'file', 'trusted.gfid'))}"
 
 
 def test_data(serve: Serve) -> None:
