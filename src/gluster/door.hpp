@@ -7,7 +7,9 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <unordered_map>
 
 #include "contexts.hpp"
 #include "graph.h"
@@ -48,6 +50,8 @@ struct Instance {
   Ref translator;
   Ref children;  // a tuple of Child
   std::array<Handlers, fop_count> handlers;
+  std::mutex events;                             // guards the next one
+  std::unordered_map<const xlator_t*, bool> up;  // whether a child is; nothing is known of those that are not there
   Contexts contexts;
   Workers workers;
   std::atomic<unsigned> open = 0;      // requests that wait for their answer, and calls of the script

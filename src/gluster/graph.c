@@ -249,6 +249,22 @@ static int32_t release(xlator_t* this, fd_t* fd) {
   return 0;
 }
 
+// GlusterFS's own way is to pass on each event of each child: to a client it would be down with the first of them.
+static int32_t notify(xlator_t* this, int32_t event, void* data, ...) {
+  const bool up = event == GF_EVENT_CHILD_UP;
+  if (this->children->next == NULL || (!up && event != GF_EVENT_CHILD_DOWN)) return default_notify(this, event, data);
+  switch (door_child(this, data, up)) {
+    case news_up:
+      return default_notify(this, GF_EVENT_CHILD_UP, data);
+    case news_down:
+      return default_notify(this, GF_EVENT_CHILD_DOWN, data);
+    case news_of_some:
+      return default_notify(this, up ? GF_EVENT_SOME_DESCENDENT_UP : GF_EVENT_SOME_DESCENDENT_DOWN, data);
+    default:
+      return 0;
+  }
+}
+
 static struct xlator_cbks callbacks = {.forget = forget, .release = release, .releasedir = release};
 
 // Those that GlusterFS's tools can ask for; the others are the script's own.
@@ -266,6 +282,7 @@ __attribute__((visibility("default"))) xlator_api_t xlator_api = {
     .init = door_init,
     .fini = door_fini,
     .reconfigure = door_reconfigure,
+    .notify = notify,
     .fops = &all_default,
     .cbks = &callbacks,
 };

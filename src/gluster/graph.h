@@ -97,6 +97,9 @@ int32_t door_reconfigure(xlator_t* xl, dict_t* options) NOEXCEPT;
 void door_fop(call_frame_t* frame, xlator_t* xl, int fop, Value* arguments) NOEXCEPT;
 // The answer to graph_wind with this cookie.
 void door_answer(void* cookie, int32_t ret, int32_t err, Value* answer) NOEXCEPT;
+// One of several children is up or down. What the parent is to be told of this translator, which has only one state.
+typedef enum News { news_up, news_down, news_of_some, no_news } News;
+News door_child(xlator_t* xl, const xlator_t* child, bool up) NOEXCEPT;
 // A context of the door's is no longer needed.
 void door_forget(xlator_t* xl, uint64_t context) NOEXCEPT;
 

@@ -289,6 +289,19 @@ void door_fini(xlator_t* xl) noexcept {
   at_home([&] { delete std::exchange(retired, instance); });
 }
 
+News door_child(xlator_t* xl, const xlator_t* child, bool up) noexcept {
+  auto* const instance = static_cast<Instance*>(*graph_private(xl));
+  if (instance == nullptr) return no_news;
+  const auto is_up = [](const auto& entry) { return entry.second; };
+  const std::lock_guard lock{instance->events};
+  const bool one_was_up = std::ranges::any_of(instance->up, is_up);
+  instance->up[child] = up;
+  if (up) return one_was_up ? news_of_some : news_up;
+  if (std::ranges::any_of(instance->up, is_up)) return news_of_some;
+  // The others may be about to be up.
+  return graph_child(xl, instance->up.size()) == nullptr ? news_down : no_news;
+}
+
 void door_forget(xlator_t* xl, uint64_t context) noexcept {
   if (auto* const instance = static_cast<Instance*>(*graph_private(xl))) instance->contexts.forget(context);
 }

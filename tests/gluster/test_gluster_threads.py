@@ -7,6 +7,7 @@ GlusterFS's event threads bring: there are four.
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 import time
@@ -148,6 +149,39 @@ def test_one_script_over_another(bricks: Bricks, tmp_path: Path) -> None:
     proxy = bricks(volumes)
     assert gluster_workload.run(proxy.client()) == gluster_workload.run(plain.client())
     assert proxy.log().count("came writev\n") == len(stack)
+
+
+def test_one_of_two_bricks_goes_away(bricks: Bricks, tmp_path: Path) -> None:
+    """A translator is up while one of its children is, whichever: new clients are let in."""
+    script = gluster_kit.script_file(tmp_path, """
+        from glusterfs import Error, Translator
+
+        class xlator(Translator):
+            def lookup(self, next, loc, xdata):
+                try:
+                    return next.lookup(loc, xdata)
+                except Error:
+                    return next.to(self.children[1]).lookup(loc, xdata)
+
+            def getxattr(self, next, loc, name, xdata):
+                return next.to(self.children[name == "user.second"]).getxattr(loc, name, xdata)
+    """)
+    two = {name: bricks(LOCKS) for name in ("first", "second")}
+    below = "".join(gluster_kit.client_volume(name, brick.socket) for name, brick in two.items())
+    proxy = bricks(below + gluster_kit.xlator("top", script, two))
+    client = proxy.client()
+
+    def is_up(name: str) -> bool:
+        with pytest.raises(OSError) as caught:
+            client.getxattr("/", f"user.{name}")
+        return caught.value.errno != errno.ENOTCONN
+
+    for name, brick in reversed(two.items()):
+        brick.stop()
+        gluster_kit.wait_for(lambda: not is_up(name), f"{name} down")
+        assert proxy.client().stat("/")["nlink"]
+        brick.start()
+        gluster_kit.wait_for(lambda: is_up(name), f"{name} up")
 
 
 def test_the_brick_goes_away(bricks: Bricks, tmp_path: Path) -> None:
