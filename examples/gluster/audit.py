@@ -2,7 +2,7 @@
 """A translator that keeps a record of who changes what: a line of JSON for each change, or attempt at one.
 
     volume audit
-      type features/python
+      type user/python
       option script examples/gluster/audit.py
       option log /var/log/glusterfs/audit.json
       subvolumes posix

@@ -2,7 +2,7 @@
 """A translator that finds what a disk has changed by itself: a checksum for each 4 KiB of each file's data.
 
     volume checksum
-      type features/python
+      type user/python
       option script examples/gluster/checksum.py
       subvolumes posix
     end-volume

@@ -4,7 +4,7 @@
 Programs look for files in many places where they are not. On a brick, through which all changes come:
 
     volume negative
-      type features/python
+      type user/python
       option script examples/gluster/negative.py
       option size 10000
       subvolumes posix

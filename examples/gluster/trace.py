@@ -2,7 +2,7 @@
 """A translator that writes down each file operation: its arguments, its answer, and how long it took.
 
     volume trace
-      type features/python
+      type user/python
       option script examples/gluster/trace.py
       option log /tmp/trace.log
       option only lookup,readv,writev
