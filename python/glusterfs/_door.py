@@ -46,6 +46,8 @@ def start(name: str, kind: str, children: tuple[Child, ...],
         raise ScriptError(f"xlator.__init__ failed:\n{_script._text(error)}") from None
     if not hasattr(translator, "name"):
         raise ScriptError("xlator.__init__ has not called Translator.__init__(self, place)")
+    _method(translator, "reconfigure", ("options",))
+    _method(translator, "fini", ())
     return translator, _handlers(translator)
 
 
@@ -100,8 +102,10 @@ def _method(translator: Translator, name: str, parameters: tuple[str, ...]) -> M
     if method is None:
         return None
     fault = _script.fault(method, name, False, ", ".join(parameters))
-    if not fault and parameters[0] != "next" and _script.is_async(method):
-        fault = f"expected a plain function, got `async def {name}`: only {name[:-4]} can be asynchronous"
+    if not fault and parameters[:1] != ("next",) and _script.is_async(method):
+        fault = f"expected a plain function, got `async def {name}`"
+        if name[:-4] in FOPS:
+            fault += f": only {name[:-4]} can be asynchronous"
     if fault:
         raise ScriptError(f"{name}: {fault}")
     return method
@@ -118,6 +122,8 @@ def _options(cls: type[Translator], given: Mapping[str, str]) -> dict[str, Any]:
             raise ScriptError(f"option {key}: the script does not declare it in its options: {known}")
     values = {}
     for key, default in declared.items():
+        if not isinstance(default, bool | int | float | str | None):
+            raise ScriptError(f"xlator.options: {key}: expected a bool, int, float, str or None, got {default!r}")
         if key in given:
             values[key] = _parse(key, default, given[key])
         elif default is None:
@@ -127,7 +133,7 @@ def _options(cls: type[Translator], given: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def _parse(key: str, default: object, text: str) -> object:
+def _parse(key: str, default: bool | int | float | str | None, text: str) -> object:
     if default is None or isinstance(default, str):
         return text
     word = text.strip().lower()
@@ -140,14 +146,12 @@ def _parse(key: str, default: object, text: str) -> object:
             return float(word)
         except ValueError:
             raise ScriptError(f"option {key}: expected a number, got {text!r}") from None
-    if isinstance(default, int):
-        digits = word.removesuffix("b").rstrip("kmgtp")
-        unit = word.removesuffix("b")[len(digits):]
-        try:
-            return int(digits) * _UNITS[unit]
-        except (KeyError, ValueError):
-            raise ScriptError(f"option {key}: expected an int, or a size such as 64KB, got {text!r}") from None
-    raise ScriptError(f"xlator.options: {key}: expected a bool, int, float, str or None, got {default!r}")
+    digits = word.removesuffix("b").rstrip("kmgtp")
+    unit = word.removesuffix("b")[len(digits):]
+    try:
+        return int(digits) * _UNITS[unit]
+    except (KeyError, ValueError):
+        raise ScriptError(f"option {key}: expected an int, or a size such as 64KB, got {text!r}") from None
 
 
 def reconfigure(translator: Translator, options: dict[str, str]) -> None:

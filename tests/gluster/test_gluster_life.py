@@ -108,6 +108,21 @@ def test_options(serve: Bricks) -> None:
     ("""
     from glusterfs import Translator
     class xlator(Translator):
+        async def fini(self): pass
+    """, {}, "fini: expected a plain function, got `async def fini`"),
+    ("""
+    from glusterfs import Translator
+    class xlator(Translator):
+        def reconfigure(self): pass
+    """, {}, r"reconfigure: expected reconfigure\(options\), got reconfigure\(\)"),
+    ("""
+    from glusterfs import Translator
+    class xlator(Translator):
+        options = {"list": [1]}
+    """, {}, r"xlator.options: list: expected a bool, int, float, str or None, got \[1\]"),
+    ("""
+    from glusterfs import Translator
+    class xlator(Translator):
         def stat(self, next, loc, xdata): yield
     """, {}, "stat: expected a plain function, got a generator"),
     ("""
