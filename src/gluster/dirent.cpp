@@ -32,14 +32,28 @@ PyGetSetDef getters[] = {
     {"inode", getter<inode>, nullptr, "Its Inode, or None.", nullptr},
     {}};
 
+// An int of this size, for PyArg_Parse. 0: Python's error indicator is set.
+template <typename Int>
+int unsigned_number(PyObject* object, void* number) noexcept {
+  const unsigned long long value = PyLong_Check(object) ? PyLong_AsUnsignedLongLong(object) : ~0ULL;
+  *static_cast<Int*>(number) = static_cast<Int>(value);
+  if (PyLong_Check(object) && PyErr_Occurred() == nullptr && static_cast<Int>(value) == value) return 1;
+  PyErr_Clear();
+  PyErr_Format(PyExc_TypeError, "Dirent: expected an unsigned int of %zu bits, got %s", sizeof(Int) * 8,
+               describe(object).c_str());
+  return 0;
+}
+
 PyObject* construct(PyTypeObject* type, PyObject* arguments, PyObject* keywords) noexcept {
   static const char* const names[] = {"name", "ino", "offset", "type", "stat", nullptr};
   PyObject* name = nullptr;
   PyObject* stat = Py_None;
-  unsigned long long ino = 0, offset = 0;
-  unsigned d_type = 0;
-  if (PyArg_ParseTupleAndKeywords(arguments, keywords, "O&|KKIO:Dirent", const_cast<char**>(names),
-                                  PyUnicode_FSConverter, &name, &ino, &offset, &d_type, &stat) == 0)
+  std::uint64_t ino = 0, offset = 0;
+  std::uint32_t d_type = 0;
+  if (PyArg_ParseTupleAndKeywords(arguments, keywords, "O&|O&O&O&O:Dirent", const_cast<char**>(names),
+                                  PyUnicode_FSConverter, &name, unsigned_number<std::uint64_t>, &ino,
+                                  unsigned_number<std::uint64_t>, &offset, unsigned_number<std::uint32_t>, &d_type,
+                                  &stat) == 0)
     return nullptr;
   const Ref owned = Ref::take(name);
   if (stat != Py_None && !PyObject_TypeCheck(stat, types.iatt)) {

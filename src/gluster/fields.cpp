@@ -299,11 +299,14 @@ bool Outgoing::data(Fields fields, PyObject* object, Value* value) noexcept {
 }
 
 bool Outgoing::entries(PyObject* object, Value* value) noexcept {
-  const Ref list = PyUnicode_Check(object) ? Ref{} : Ref::take(PySequence_Fast(object, ""));
-  if (!list) {
+  const Ref items = PyUnicode_Check(object) ? Ref{} : Ref::take(PyObject_GetIter(object));
+  if (!items) {
     PyErr_Clear();
     return wrong("a list of Dirent", object);
   }
+  // A generator may raise something of its own.
+  const Ref list = Ref::take(PySequence_List(items.get()));
+  if (!list) return false;
   value->dirents = graph_dirents_new();
   if (value->dirents == nullptr) return PyErr_NoMemory(), false;
   own_.emplace_back(kind_dirents, *value);

@@ -253,17 +253,38 @@ PyObject* get_enum(PyObject* self, void*) noexcept {
   return PyLong_FromLong(data_of<struct gf_lease>(self).*field);
 }
 
+template <typename Enum, Enum gf_lease::*field>
+int set_enum(PyObject* self, PyObject* value, void* name) noexcept {
+  const auto number = to_number<std::uint8_t>(self, value, name);
+  if (!number) return -1;
+  data_of<struct gf_lease>(self).*field = static_cast<Enum>(*number);
+  return 0;
+}
+
+#define ENUM(Enum, member, name, doc) \
+  { name, get_enum<Enum, &gf_lease::member>, set_enum<Enum, &gf_lease::member>, doc, const_cast<char*>(name) }
+
 PyObject* get_lease_id(PyObject* self, void*) noexcept {
   const auto& lease = data_of<struct gf_lease>(self);
   return PyBytes_FromStringAndSize(lease.lease_id, sizeof lease.lease_id);
 }
 
-PyGetSetDef lease_fields[] = {
-    {"cmd", get_enum<gf_lease_cmds_t, &gf_lease::cmd>, nullptr, "1 get, 2 set, 3 unlock.", nullptr},
-    {"type", get_enum<gf_lease_types_t, &gf_lease::lease_type>, nullptr, "1 for reading, 2 for writing.", nullptr},
-    {"id", get_lease_id, nullptr, "Whose lease it is: 16 bytes.", nullptr},
-    NUMBER(gf_lease, lease_flags, "flags", "Flags of the lease."),
-    {}};
+int set_lease_id(PyObject* self, PyObject* value, void*) noexcept {
+  auto& lease = data_of<struct gf_lease>(self);
+  if (value != nullptr && PyBytes_Check(value) && PyBytes_GET_SIZE(value) == sizeof lease.lease_id) {
+    std::memcpy(lease.lease_id, PyBytes_AS_STRING(value), sizeof lease.lease_id);
+    return 0;
+  }
+  PyErr_Format(PyExc_TypeError, "glusterfs.Lease.id: expected %zu bytes, got %s", sizeof lease.lease_id,
+               got(value).c_str());
+  return -1;
+}
+
+PyGetSetDef lease_fields[] = {ENUM(gf_lease_cmds_t, cmd, "cmd", "1 get, 2 set, 3 unlock."),
+                              ENUM(gf_lease_types_t, lease_type, "type", "1 for reading, 2 for writing."),
+                              {"id", get_lease_id, set_lease_id, "Whose lease it is: 16 bytes.", nullptr},
+                              NUMBER(gf_lease, lease_flags, "flags", "Flags of the lease."),
+                              {}};
 
 PyGetSetDef statvfs_fields[] = {NUMBER(FileSystem, f_bsize, "bsize", "The size of a block, in bytes."),
                                 NUMBER(FileSystem, f_frsize, "frsize", "The size of what blocks counts, in bytes."),
@@ -299,7 +320,8 @@ PyTypeObject* make_flock_type() noexcept {
 }
 
 PyTypeObject* make_lease_type() noexcept {
-  return make_plain_type("glusterfs.Lease", "A lease.", sizeof(Lease), {{Py_tp_getset, lease_fields}});
+  return make_plain_type("glusterfs.Lease", "Lease(**fields)\n\nA lease.", sizeof(Lease),
+                         {{Py_tp_getset, lease_fields}});
 }
 
 PyTypeObject* make_statvfs_type() noexcept {

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import gluster_kit
 import pytest
@@ -241,6 +243,36 @@ def test_dirents(serve: Serve) -> None:
     assert "<glusterfs.Dirent extra>" in brick.log()
 
 
+def test_a_generator_of_entries_that_raises(serve: Serve) -> None:
+    brick = serve(FRAME + """
+        def readdir(self, next, fd, size, offset, xdata):
+            reply = next.readdir(fd, size, offset, xdata)
+            return reply._replace(entries=(kept[entry.name] for entry in reply.entries))
+    """)
+    with pytest.raises(OSError) as caught:
+        brick.client().listdir("/")
+    assert caught.value.errno == errno.EIO
+    assert re.search(r"(?s)readdir: Traceback .*script.py.*KeyError: '\.", brick.log()), brick.log()
+
+
+def test_leases(bricks: Serve, tmp_path: Path) -> None:
+    """A script over another asks it for a lease."""
+    below = gluster_kit.script_file(tmp_path, FRAME + """
+        def lease(self, next, loc, lease, xdata):
+            return answer.lease(Lease(cmd=lease.cmd + 1, type=lease.type, id=lease.id[::-1], flags=lease.flags))
+    """, "below.py")
+    above = gluster_kit.script_file(tmp_path, FRAME + """
+        def getxattr(self, next, loc, name, xdata):
+            lease = next.lease(loc, Lease(cmd=2, type=1, id=b"0123456789abcdef", flags=5)).lease
+            print("lease", lease.cmd, lease.type, lease.id, lease.flags, flush=True)
+            return next.getxattr(loc, name, xdata)
+    """, "above.py")
+    brick = bricks(gluster_kit.xlator("below", below, "posix") + gluster_kit.xlator("top", above, "below"))
+    with pytest.raises(OSError):
+        brick.client().getxattr("/", "user.x")
+    assert brick.wait_for_log("(?m)^lease .*") == "lease 3 1 b'fedcba9876543210' 5"
+
+
 def test_contexts(serve: Serve) -> None:
     """What is noted at an inode or an open file stays with it, and goes with it."""
     brick = serve(FRAME.replace("class xlator", """class Noted:
@@ -331,6 +363,10 @@ def test_nothing_lasts_longer(serve: Serve) -> None:
     ("next.to(1)", "TypeError: expected one of this translator's children or None, got int 1"),
     ("next.readv(None, 1, 1, 1)", "TypeError: next.readv: fd: expected an Fd, got None"),
     ("Loc()", "TypeError: cannot create 'glusterfs.Loc' instances"),
+    ("Dirent('x', ino=-1)", "TypeError: Dirent: expected an unsigned int of 64 bits, got int -1"),
+    ("Dirent('x', type=1 << 32)", "TypeError: Dirent: expected an unsigned int of 32 bits, got int 4294967296"),
+    ("Lease(cmd=256)", "TypeError: glusterfs.Lease.cmd: expected an unsigned int of 8 bits, got int 256"),
+    ("Lease(id=b'x')", "TypeError: glusterfs.Lease.id: expected 16 bytes, got bytes b'x'"),
     ("answer.nothing", "AttributeError: module 'glusterfs.answer' has no attribute 'nothing'"),
     ("Error('x')", "TypeError: glusterfs.Error: errno: expected an int such as errno.ENOENT, got 'x'"),
     ("Error(0)", "ValueError: glusterfs.Error: errno: expected an error number such as errno.ENOENT, got 0"),
