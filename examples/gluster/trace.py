@@ -20,7 +20,7 @@ class xlator(Translator):
 
     def __init__(self, place):
         super().__init__(place)
-        self.log = open(self.options["log"], "a", buffering=1)
+        self.log = open(self.options["log"], "a", buffering=1, encoding="utf-8")
         for fop in filter(None, self.options["only"].split(",")) if self.options["only"] else FOPS:
             self.trace(fop.strip())
 
@@ -29,7 +29,7 @@ class xlator(Translator):
 
         def method(next, *arguments):
             # While the arguments are there: they go with the answer.
-            shown = ", ".join(f"{name}={value}" for name, value in zip(names, arguments) if name != "xdata")
+            shown = ", ".join(f"{name}={value!r}" for name, value in zip(names, arguments) if name != "xdata")
             start = time.monotonic()
             try:
                 answer = getattr(next, fop)(*arguments)

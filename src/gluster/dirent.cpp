@@ -15,6 +15,7 @@ DirentFacts facts_of(const View* view) noexcept {
 }
 
 Ref name(const View* view) noexcept { return text_or_none(facts_of(view).name); }
+Ref text(const View* view) noexcept { return quoted(name(view)); }
 Ref ino(const View* view) noexcept { return Ref::take(PyLong_FromUnsignedLongLong(facts_of(view).ino)); }
 Ref offset(const View* view) noexcept { return Ref::take(PyLong_FromUnsignedLongLong(facts_of(view).offset)); }
 Ref type(const View* view) noexcept { return Ref::take(PyLong_FromUnsignedLong(facts_of(view).type)); }
@@ -73,7 +74,7 @@ PyObject* construct(PyTypeObject* type, PyObject* arguments, PyObject* keywords)
 
 PyTypeObject* make_dirent_type() noexcept {
   return make_view_type("glusterfs.Dirent", "Dirent(name, ino=0, offset=0, type=0, stat=None)\n\nAn entry of a folder.",
-                        0, {{Py_tp_getset, getters}, {Py_tp_new, slot(construct)}, {Py_tp_repr, slot(shown<name>)}});
+                        0, {{Py_tp_getset, getters}, {Py_tp_new, slot(construct)}, {Py_tp_repr, slot(shown<text>)}});
 }
 
 }  // namespace nbdkit_python::gluster

@@ -54,6 +54,7 @@ LocFacts facts_of_loc(const View* view) noexcept {
 }
 
 Ref loc_path(const View* view) noexcept { return text_or_none(facts_of_loc(view).path); }
+Ref loc_text(const View* view) noexcept { return quoted(loc_path(view)); }
 Ref loc_name(const View* view) noexcept { return text_or_none(facts_of_loc(view).name); }
 Ref loc_gfid(const View* view) noexcept { return gfid_text(facts_of_loc(view).gfid); }
 Ref loc_pargfid(const View* view) noexcept { return gfid_text(facts_of_loc(view).pargfid); }
@@ -259,7 +260,7 @@ Ref text_or_none(const char* text) noexcept {
 
 PyTypeObject* make_loc_type() noexcept {
   return make_view_type("glusterfs.Loc", "Where in the volume a file operation works.", no_constructor,
-                        {{Py_tp_getset, loc_getters}, {Py_tp_repr, slot(shown<loc_path>)}});
+                        {{Py_tp_getset, loc_getters}, {Py_tp_repr, slot(shown<loc_text>)}});
 }
 
 PyTypeObject* make_fd_type() noexcept {

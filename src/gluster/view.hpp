@@ -23,8 +23,8 @@ struct View {
   PyObject_HEAD Frame* frame;  // null: expired, or the script's own
   View* after;                 // these two: in the frame's list
   View** place;
-  Instance* instance;          // null: the script's own
-  unsigned pins;               // uses that must end before what it holds can go
+  Instance* instance;  // null: the script's own
+  unsigned pins;       // uses that must end before what it holds can go
   bool expired;
   Held held;
   PyObject* joined;  // data of several buffers, as one
@@ -66,6 +66,9 @@ PyObject* shown(PyObject* self) noexcept {
   const Ref which = text(view_of(self));
   return which ? PyUnicode_FromFormat("<%s %S>", type, which.get()) : nullptr;
 }
+
+// A name for repr(): quoted, since it can be of any bytes, and should end no line of a log.
+inline Ref quoted(const Ref& name) noexcept { return name ? Ref::take(PyObject_Repr(name.get())) : Ref{}; }
 
 // A glusterfs.Gfid.
 Ref gfid_text(const std::uint8_t* gfid) noexcept;

@@ -125,7 +125,7 @@ class Volume:
     def path(self, name: str, path: str, *arguments: Any) -> int:
         """A function of a path whose result is a number: path("mkdir", "/a", 0o755)."""
         encoded = (item.encode() if isinstance(item, str) else item for item in arguments)
-        return int(self._good(getattr(self.lib, f"glfs_{name}")(self.fs, path.encode(), *encoded)))
+        return int(self._good(getattr(self.lib, f"glfs_{name}")(self.fs, os.fsencode(path), *encoded)))
 
     def of_fd(self, name: str, fd: int, *arguments: Any) -> int:
         """A function of an open file whose result is a number: of_fd("zerofill", fd, 0, 10)."""

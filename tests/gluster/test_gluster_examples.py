@@ -95,10 +95,13 @@ def test_trace(serve: Bricks, tmp_path: Path) -> None:
     client.write("/file", b"hello")
     with pytest.raises(FileNotFoundError):
         client.stat("/nothing")
+    assert client.path("mkdir", "/a\udcff\nb", 0o755) == 0  # a name is of any bytes
     lines = log.read_text()
+    assert re.search(r"(?m)^lookup\(loc=<glusterfs.Loc '/a\\udcff\\nb'>\) = No such file", lines), lines
     assert re.search(r"(?m)^writev\(fd=<glusterfs.Fd [0-9a-f-]{36}>, data=<glusterfs.Data of 5 bytes>, offset=0, "
                      r"flags=0\) = 5  \d+ us$", lines), lines
-    assert re.search(r"(?m)^lookup\(loc=<glusterfs.Loc /nothing>\) = No such file or directory  \d+ us$", lines), lines
+    assert re.search(r"(?m)^lookup\(loc=<glusterfs.Loc '/nothing'>\) = No such file or directory  \d+ us$",
+                     lines), lines
     assert {line.split("(")[0] for line in lines.splitlines()} == {"writev", "lookup"}
 
 

@@ -240,7 +240,7 @@ def test_dirents(serve: Serve) -> None:
         client.write(f"/{name}", b"")
     assert client.listdir("/") == [".", "..", "extra", "seen"]
     assert "Dirent: stat: expected an Iatt, got int 1" in brick.log()
-    assert "<glusterfs.Dirent extra>" in brick.log()
+    assert "<glusterfs.Dirent 'extra'>" in brick.log()
 
 
 def test_a_generator_of_entries_that_raises(serve: Serve) -> None:
