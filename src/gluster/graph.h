@@ -184,6 +184,13 @@ uint64_t graph_fd_context(fd_t* fd, xlator_t* xl) NOEXCEPT;
 bool graph_set_inode_context(inode_t* inode, xlator_t* xl, uint64_t context) NOEXCEPT;
 bool graph_set_fd_context(fd_t* fd, xlator_t* xl, uint64_t context) NOEXCEPT;
 
+// What setattr's `valid` is made of, which a header has that cannot be read as C++. The last has no name.
+typedef struct Constant {
+  const char* name;
+  long value;
+} Constant;
+extern const Constant graph_constants[];
+
 // A value of a dict.
 enum ItemType { item_signed, item_unsigned, item_real, item_text, item_gfid, item_bytes };
 typedef struct Item {

@@ -40,6 +40,13 @@ bool graph_set_inode_context(inode_t* inode, xlator_t* xl, uint64_t context) {
 
 bool graph_set_fd_context(fd_t* fd, xlator_t* xl, uint64_t context) { return fd_ctx_set(fd, xl, context) == 0; }
 
+#define CONSTANT(name) \
+  { #name, name }
+const Constant graph_constants[] = {
+    CONSTANT(GF_SET_ATTR_MODE),  CONSTANT(GF_SET_ATTR_UID),   CONSTANT(GF_SET_ATTR_GID),   CONSTANT(GF_SET_ATTR_SIZE),
+    CONSTANT(GF_SET_ATTR_ATIME), CONSTANT(GF_SET_ATTR_MTIME), CONSTANT(GF_SET_ATTR_CTIME), {NULL, 0},
+};
+
 dict_t* graph_dict_new(void) { return dict_new(); }
 
 size_t graph_dict_count(const dict_t* dict) { return (size_t)dict->count; }

@@ -76,10 +76,7 @@ constexpr struct {
 
 #define CONSTANT(name) \
   { #name, name }
-constexpr struct {
-  const char* name;
-  long value;
-} constants[] = {
+constexpr Constant constants[] = {
     CONSTANT(IA_INVAL),
     CONSTANT(IA_IFREG),
     CONSTANT(IA_IFDIR),
@@ -98,6 +95,8 @@ constexpr struct {
     CONSTANT(GF_XATTROP_OR_ARRAY),
     CONSTANT(GF_XATTROP_AND_ARRAY),
     CONSTANT(GF_XATTROP_GET_AND_SET),
+    CONSTANT(GF_XATTROP_ADD_ARRAY_WITH_DEFAULT),
+    CONSTANT(GF_XATTROP_ADD_ARRAY64_WITH_DEFAULT),
     CONSTANT(GF_SEEK_DATA),
     CONSTANT(GF_SEEK_HOLE),
 };
@@ -109,6 +108,8 @@ bool fill(PyObject* module) noexcept {
   }
   for (const auto& [name, value] : constants)
     if (PyModule_AddIntConstant(module, name, value) == -1) return false;
+  for (const Constant* one = graph_constants; one->name != nullptr; ++one)
+    if (PyModule_AddIntConstant(module, one->name, one->value) == -1) return false;
   const Ref table = fops();
   return PyModule_AddObjectRef(module, "FOPS", table.get()) == 0;
 }

@@ -57,7 +57,7 @@ ASKER = """
             report.add("getactivelk", lambda: next.getactivelk(loc))
             report.add("setactivelk", lambda: next.setactivelk(loc, next.getactivelk(loc).locks))
             report.add("removexattr", lambda: next.removexattr(loc, "user.nothing"))
-            report.add("setattr", lambda: next.setattr(loc, Iatt(mode=0o600), 1))
+            report.add("setattr", lambda: next.setattr(loc, Iatt(mode=0o600), glusterfs.GF_SET_ATTR_MODE))
             report.add("namelink", lambda: next.namelink(loc))
             return answer.getxattr({"user.ask": repr(report).encode()})
 
