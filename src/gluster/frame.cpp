@@ -16,9 +16,14 @@
 namespace nbdkit_python::gluster {
 namespace {
 
-// Lets everything go that came with the request.
+// What came with the request cannot be used any more.
 void expire_all(Frame* frame) noexcept {
-  while (frame->views != nullptr) expire(frame->views);
+  for (View* view = frame->views; view != nullptr; view = view->after) view->expired = true;
+}
+
+// And is let go.
+void let_go_of_all(Frame* frame) noexcept {
+  while (frame->views != nullptr) let_go(frame->views);
 }
 
 // What there is to know of an open request.
@@ -101,6 +106,7 @@ void dealloc(PyObject* self) noexcept {
   PyObject_GC_UnTrack(self);
   clear(self);
   expire_all(frame_of(self));
+  let_go_of_all(frame_of(self));
   deallocate(self);
 }
 
@@ -133,11 +139,13 @@ void unwind(Frame* frame, std::int32_t ret, std::int32_t err, const Value* answe
   const Ref alive = Ref::borrow(object(frame));
   call_frame_t* const call_frame = std::exchange(frame->frame, nullptr);
   Instance& instance = *frame->instance;
+  // First: whoever learns of the answer finds nothing that can still be used. But the answer may be of it.
+  expire_all(frame);
   {
     const Away away{instance};
     graph_unwind(frame->fop, call_frame, ret, ret < 0 ? err : 0, answer);
   }
-  expire_all(frame);
+  let_go_of_all(frame);
   --instance.open;
 }
 

@@ -18,7 +18,7 @@ struct Frame {
   int pending;   // children that are asked and have not answered
   int deferred;  // the errno to answer with once they have, or 0
   PyObject* local;
-  View* views;   // a list of what expires with the answer; they are not owned
+  View* views;  // a list of what expires with the answer; they are not owned
 };
 
 inline Frame* frame_of(PyObject* frame) noexcept { return reinterpret_cast<Frame*>(frame); }

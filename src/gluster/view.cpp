@@ -25,12 +25,6 @@ void drop_held(const Held& held) noexcept {
   drop(Fields{fields, held.kind == kind_vector ? std::size(fields) : 1}, values);
 }
 
-void let_go(View* view) noexcept {
-  drop_held(view->held);
-  view->held.value = view->held.iobref = {};
-  Py_CLEAR(view->joined);
-}
-
 // Takes it out of its frame's list.
 void leave(View* view) noexcept {
   if (view->frame == nullptr) return;
@@ -40,7 +34,6 @@ void leave(View* view) noexcept {
 }
 
 void dealloc(PyObject* self) noexcept {
-  leave(view_of(self));
   let_go(view_of(self));
   deallocate(self);
 }
@@ -190,14 +183,17 @@ void pin(View* view) noexcept {
 }
 
 void unpin(View* view) noexcept {
-  if (--view->pins == 0 && view->expired) let_go(view);
+  --view->pins;
+  if (view->expired) let_go(view);
   Py_DECREF(object(view));
 }
 
-void expire(View* view) noexcept {
-  view->expired = true;
+void let_go(View* view) noexcept {
   leave(view);
-  if (view->pins == 0) let_go(view);
+  if (view->pins > 0) return;
+  drop_held(view->held);
+  view->held.value = view->held.iobref = {};
+  Py_CLEAR(view->joined);
 }
 
 PyTypeObject* view_type(Kind kind) noexcept {

@@ -25,7 +25,7 @@ struct View {
   View** place;
   Instance* instance;  // null: the script's own
   unsigned pins;       // uses that must end before what it holds can go
-  bool expired;
+  bool expired;        // to use it is an error
   Held held;
   PyObject* joined;  // data of several buffers, as one
 };
@@ -42,8 +42,9 @@ Ref make_inner_view(const View* view, Kind kind, Value value) noexcept;
 bool is_alive(const View* view) noexcept;
 void pin(View* view) noexcept;
 void unpin(View* view) noexcept;
-// From now on, to use it is an error.
-void expire(View* view) noexcept;
+// Of one that has expired: takes it off its frame's list, and lets what it holds go; or, if it is pinned, with the last
+// pin.
+void let_go(View* view) noexcept;
 
 // The type of views of this kind.
 PyTypeObject* view_type(Kind kind) noexcept;

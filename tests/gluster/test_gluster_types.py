@@ -15,6 +15,7 @@ import gluster_kit
 import pytest
 
 Serve = Callable[..., gluster_kit.Brick]
+Bricks = Callable[..., gluster_kit.Brick]
 
 # A script's steps run in a lookup of /go, and what they print is compared.
 FRAME = """
@@ -344,6 +345,36 @@ def test_nothing_lasts_longer(serve: Serve) -> None:
     assert lines[5] == f"Expired: this Fd{rest}"
     assert lines[6] == f"Expired: this Fd{rest}"
     assert lines[7] == "b'others'"
+
+
+def test_what_is_answered_has_expired_for_who_is_told(bricks: Bricks, tmp_path: Path) -> None:
+    """The translator above looks while it gets the answer."""
+    asked = gluster_kit.script_file(tmp_path, """
+        import sys
+        from glusterfs import Translator
+
+        class xlator(Translator):
+            def writev(self, next, fd, data, offset, flags, xdata):
+                sys.kept = fd
+                return next.writev(fd, data, offset, flags, xdata)
+    """)
+    told_of_it = gluster_kit.script_file(tmp_path, """
+        import sys
+        from glusterfs import Expired, Translator
+
+        class xlator(Translator):
+            def writev_cbk(self, frame, cookie, this, op_ret, op_errno, prebuf, postbuf, xdata):
+                try:
+                    print("flags", sys.kept.flags, flush=True)
+                except Expired:
+                    print("it has expired", flush=True)
+                self.unwind_writev(frame, cookie, this, op_ret, op_errno, prebuf, postbuf, xdata)
+    """, "above.py")
+    brick = bricks(gluster_kit.xlator("asked", asked, "posix") + gluster_kit.xlator("top", told_of_it, "asked"))
+    client = brick.client()
+    client.write("/file", b"bytes")
+    brick.wait_for_log("it has expired|flags \\d")
+    assert "flags" not in brick.log()
 
 
 @pytest.mark.parametrize(("call", "message"), [
