@@ -166,22 +166,22 @@ int nbdkit_add_extent(nbdkit_extents* list, std::uint64_t offset, std::uint64_t 
   require(length <= UINT64_MAX - offset, "an extent ends beyond 2^64");
   require(type <= (NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO), "an extent of an unknown type");
   if (length == 0) return 0;
-  if (list->count == 0) {
+  if (list->all.empty()) {
     if (offset > list->start) return refuse(ERANGE, "the first extent is beyond the start");
     if (offset + length <= list->start) return 0;
   } else if (offset != list->next) {
     return refuse(ERANGE, "extents must be in order and without gaps");
   }
   list->next = offset + length;
-  ++list->count;
+  list->all.push_back({offset, length, type});
   return 0;
 }
 
 int nbdkit_add_export(nbdkit_exports* list, const char* name, const char* description) {
-  if (list->count == most_exports) return refuse(EINVAL, "too many exports");
+  if (list->all.size() == most_exports) return refuse(EINVAL, "too many exports");
   if (strlen(name) > longest_string || (description != nullptr && strlen(description) > longest_string))
     return refuse(EINVAL, "too long a name or description");
-  ++list->count;
+  list->all.push_back({name, description != nullptr ? std::optional<std::string>{description} : std::nullopt});
   return 0;
 }
 

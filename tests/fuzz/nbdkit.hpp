@@ -7,18 +7,29 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 // What a block status request has collected.
 struct nbdkit_extents {
-  std::uint64_t start;  // of the request
-  std::uint64_t next;   // where the last extent ended
-  std::size_t count;
+  struct Extent {
+    std::uint64_t offset;
+    std::uint64_t length;
+    std::uint32_t type;
+  };
+  std::uint64_t start;     // of the request
+  std::uint64_t next = 0;  // where the last extent ended
+  std::vector<Extent> all = {};
 };
 
 struct nbdkit_exports {
-  std::size_t count;
+  struct Export {
+    std::string name;
+    std::optional<std::string> description;
+  };
+  std::vector<Export> all = {};
 };
 
 namespace nbdkit_python::fuzz {

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A server's whole life with disk.py: the start, connections, their questions and requests, the end.
-#include <sanitizer/asan_interface.h>
-
-#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <string>
 
 #include "fuzz.hpp"
+#include "memory.hpp"
 #include "nbdkit.hpp"
 #include "nbdkit_python/attach.hpp"
 #include "nbdkit_python/buffer.hpp"
@@ -17,9 +14,6 @@
 
 namespace nbdkit_python::fuzz {
 namespace {
-
-constexpr std::size_t memory_size = 4096;
-constexpr char poison = static_cast<char>(0xDB);  // as in objects.py
 
 bool failed(const void* result) noexcept { return result == nullptr; }
 bool failed(std::int64_t result) noexcept { return result == -1; }
@@ -47,35 +41,6 @@ auto served(const std::string& name, Need need, const Callback& callback) {
   }
   return result;
 }
-
-// The memory of requests, which nbdkit uses for one after the other. Between them, and beyond a request's end, nobody
-// may touch it: AddressSanitizer watches, and what it cannot see would show the poison.
-class Memory {
- public:
-  Memory() { hide(); }
-  ~Memory() { ASAN_UNPOISON_MEMORY_REGION(bytes_.get(), memory_size); }
-
-  char* lend(std::uint32_t count) {
-    ASAN_UNPOISON_MEMORY_REGION(bytes_.get(), count);
-    return bytes_.get();
-  }
-  // Takes it back; the request's bytes.
-  std::string take(std::uint32_t count) {
-    ASAN_UNPOISON_MEMORY_REGION(bytes_.get(), memory_size);
-    std::string seen{bytes_.get(), count};
-    require(std::all_of(bytes_.get() + count, bytes_.get() + memory_size, [](char c) { return c == poison; }),
-            "a request writes beyond its end");
-    hide();
-    return seen;
-  }
-
- private:
-  void hide() {
-    std::fill_n(bytes_.get(), memory_size, poison);
-    ASAN_POISON_MEMORY_REGION(bytes_.get(), memory_size);
-  }
-  const std::unique_ptr<char[]> bytes_ = std::make_unique<char[]>(memory_size);
-};
 
 void settle(int status) {
   const Attach attach;
@@ -110,11 +75,10 @@ class Connection {
   }
 
   void request() {
-    const auto count =
-        static_cast<std::uint32_t>(std::min({std::uint64_t{1} + std::uint64_t{byte()} * 16, std::uint64_t{memory_size},
-                                             static_cast<std::uint64_t>(size_)}));
+    const Range range = some_range(size_);
+    const std::uint32_t count = range.count;
+    const std::uint64_t offset = range.offset;
     if (count == 0) return;
-    const std::uint64_t offset = number<std::uint64_t>() % (static_cast<std::uint64_t>(size_) - count + 1);
     const std::uint32_t fua = fua_ == NBDKIT_FUA_NATIVE && byte() % 2 == 1 ? NBDKIT_FLAG_FUA : 0;
     switch (byte() % 8) {
       case 0:
@@ -159,7 +123,7 @@ class Connection {
     char* const buffer = memory_.lend(count);
     const int status = simple("pread", [&] { return p_.pread(h_, buffer, count, offset, 0); });
     const std::string seen = memory_.take(count);
-    if (status == 0) require(seen.find(poison) == std::string::npos, "pread: another request's data");
+    if (status == 0) require(seen.find(Memory::poison) == std::string::npos, "pread: another request's data");
     settle(status);
   }
 
@@ -180,10 +144,10 @@ class Connection {
   }
 
   void extents(std::uint32_t count, std::uint64_t offset) {
-    nbdkit_extents list{.start = offset, .next = 0, .count = 0};
+    nbdkit_extents list{.start = offset};
     const std::uint32_t flags = byte() & NBDKIT_FLAG_REQ_ONE;
     const int status = simple("extents", [&] { return p_.extents(h_, count, offset, flags, &list); });
-    require(status == -1 || list.count > 0, "extents: succeeds without any");
+    require(status == -1 || !list.all.empty(), "extents: succeeds without any");
   }
 
   const nbdkit_plugin& p_;
@@ -236,7 +200,7 @@ void try_input() {
   const Attach attach;
   tell("callbacks", "forget");
   tell("objects", "forget");
-  require(is_free(memory.lend(memory_size), memory_size), "a script that is gone has memory still");
+  require(is_free(memory.lend(Memory::size), Memory::size), "a script that is gone has memory still");
 }
 
 }  // namespace nbdkit_python::fuzz
