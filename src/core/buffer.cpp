@@ -179,11 +179,12 @@ std::vector<Lost>& lost() noexcept {
 // For when the memoryview is gone and its exporter is still in use.
 bool take_back(Exporter* exporter) noexcept {
   using namespace std::chrono_literals;
-  // Before the collector, which is dear; and for longer before the request fails.
+  // Before the collector, which is dear; and for longer, a quarter of a second, before the request fails: where the
+  // machine is busy, a thread's turn comes late.
   if (passed(exporter, 20us, 4)) return true;
   const Ref gc = Ref::take(PyImport_ImportModule("gc"));
   if (gc && collected(gc.get(), exporter)) return true;
-  if (passed(exporter, 1ms, 4)) return true;
+  if (passed(exporter, 1ms, 8)) return true;
   if (!gc || !revoke_patiently(gc.get(), exporter)) {
     const auto* const begin = static_cast<const char*>(exporter->data);
     lost().push_back({Ref::borrow(object(exporter)), begin, begin + exporter->size});

@@ -12,6 +12,7 @@ import itertools
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import nbd
 import pytest
@@ -342,3 +343,36 @@ def test_memory_that_is_held_serves_no_request(serve: Serve, holder: str) -> Non
     h.flush()
     h.pwrite(b"3" * COUNT, 0)
     assert h.pread(COUNT, 0) == b"3" * COUNT
+
+
+def test_a_thread_may_let_go_late(serve: Serve) -> None:
+    """Its turn comes when the machine has time: the thread of an executor has its references a little longer."""
+    server = serve("""
+        import threading
+        import time
+
+        API_VERSION = 2
+
+
+        def get_size(h):
+            return 4096
+
+
+        def open(readonly):
+            return "an id"
+
+
+        def hold(buf):
+            time.sleep(0.05)
+
+
+        def pread(h, buf, offset, flags):
+            buf[:] = b"d" * len(buf)
+            threading.Thread(target=hold, args=(buf,)).start()
+    """)
+    h = server.connect()
+    seen: list[bytearray] = []
+    for _ in range(10):  # how late is too late is a matter of time, and here of load
+        with suppress(nbd.Error):
+            seen.append(h.pread(512, 0))
+    assert seen and all(data == b"d" * 512 for data in seen)
