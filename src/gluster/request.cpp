@@ -157,7 +157,7 @@ void run_fop(Job& job) noexcept { serve(job.instance, job.frame, job.fop, job.va
 }  // namespace
 
 void Delivery::take(std::int32_t ret, std::int32_t err, Value* answer) noexcept {
-  // See door_fop; but without memory there is no other thread.
+  // Without memory there is no other thread.
   if (graph_can_call() || !hold(answer_of(fop), answer)) return arrive(ret, err, answer, false);
   Instance* const instance = frame_of(frame_.get())->instance;
   const Job job{.run = run, .instance = instance, .cookie = this, .fop = fop, .ret = ret, .err = err};
