@@ -24,6 +24,7 @@ LEFT_OUT = [
     "test_nothing_is_lost_and_nothing_left_behind",
     "test_nothing_is_lost_in_translators",
     "test_no_memory_is_lost",
+    "test_what_a_request_has_asked_for_goes_when_the_script_lets_it_go",
     "test_it_would_be_noticed_if",
     # These measure time.
     "test_a_callback_costs_little_more_than_a_call",
