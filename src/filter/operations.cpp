@@ -114,11 +114,11 @@ int request(PyObject* self, const char* name, Request kind, std::uint32_t count,
             std::uint32_t flags, const Make& make) noexcept {
   Object* const next = connected(self, name);
   if (next == nullptr) return -1;
-  Level& level = *next->below;
   std::optional<std::string> fault;
   int err = 0;
   int done = -1;
   {
+    Level& level = *next->below;
     const Background::Use use{next->background};
     fault = level.fault(kind, count, offset, flags);
     if (!fault) done = make(level, &err);

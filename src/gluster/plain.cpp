@@ -270,12 +270,12 @@ PyObject* get_lease_id(PyObject* self, void*) noexcept {
 }
 
 int set_lease_id(PyObject* self, PyObject* value, void*) noexcept {
-  auto& lease = data_of<struct gf_lease>(self);
-  if (value != nullptr && PyBytes_Check(value) && PyBytes_GET_SIZE(value) == sizeof lease.lease_id) {
-    std::memcpy(lease.lease_id, PyBytes_AS_STRING(value), sizeof lease.lease_id);
+  constexpr std::size_t size = sizeof gf_lease::lease_id;
+  if (value != nullptr && PyBytes_Check(value) && PyBytes_GET_SIZE(value) == size) {
+    std::memcpy(data_of<struct gf_lease>(self).lease_id, PyBytes_AS_STRING(value), size);
     return 0;
   }
-  PyErr_Format(PyExc_TypeError, "glusterfs.Lease.id: expected %zu bytes, got %s", sizeof lease.lease_id,
+  PyErr_Format(PyExc_TypeError, "glusterfs.Lease.id: expected %zu bytes, got %s", size,
                got(value).c_str());
   return -1;
 }

@@ -77,8 +77,8 @@ def test_graphs_come_and_go(bricks: Bricks, tmp_path: Path) -> None:
     brick = bricks(gluster_kit.volume("top", "features/locks", "posix"))
     script = gluster_kit.script_file(tmp_path, SCRIPT)
     volfile = tmp_path / "client.vol"
-    # GlusterFS waits for the first of its event threads when a graph ends; another that is late uses what is freed then,
-    # and the process may crash, with this translator in the graph or without.
+    # GlusterFS waits for the first of its event threads when a graph ends; another that is late uses what is freed
+    # then, and the process may crash, with this translator in the graph or without.
     below = gluster_kit.client_volume("below", brick.socket, event_threads=1)
     volfile.write_text(below + gluster_kit.xlator("python", script, "below"))
     program = tmp_path / "rounds"
