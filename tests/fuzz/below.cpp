@@ -109,7 +109,7 @@ Below::Below(bool readonly) noexcept : nbdkit_next_ops{} {
     if ((flags & NBDKIT_FLAG_FAST_ZERO) == 0) return answer("zero", err);
     of(next).check_has("zero", fast_zeroing);
     if (!refuses()) return 0;
-    return *err = byte() % 2 == 0 ? ENOTSUP : EOPNOTSUPP, -1;
+    return *err = EOPNOTSUPP, -1;
   };
   nbdkit_next_ops::extents = [](nbdkit_next* next, std::uint32_t count, std::uint64_t offset, std::uint32_t flags,
                                 nbdkit_extents* list, int* err) {

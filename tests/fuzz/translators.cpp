@@ -36,6 +36,11 @@ void require_message(const char* name) {
   require(record().errors > 0, std::string{name} + ": fails without a message");
 }
 
+void settle() {
+  const Attach attach;
+  tell("callbacks", "look");
+}
+
 class Connection {
  public:
   Connection(const nbdkit_filter& filter, Memory& memory, nbdkit_context& context, void* handle, bool readonly) noexcept
@@ -131,11 +136,6 @@ class Connection {
     // nbdkit would end the server.
     require(std::strcmp(name, "zero") != 0 || !is_unsupported(err), "zero: fails as unsupported");
     return require_message(name), -1;
-  }
-
-  void settle() {
-    const Attach attach;
-    tell("callbacks", "look");
   }
 
   void read(std::uint32_t count, std::uint64_t offset) {
