@@ -96,8 +96,7 @@ class _Reader:
         """Can this function be the callback?"""
         callback = CALLBACKS[name]
         method = function in self.methods.values()
-        needed = len(callback.parameters(version)) + (method and callback.version_2[:1] != ("h",))
-        if _takes(function, needed):
+        if _takes(function, _needed(callback, version, method)):
             if name not in MAY_YIELD and _yields(function) and name not in LENIENT:
                 yield Fault("source", f"{name}: a function with `yield` in it does not run when it is called",
                             function.lineno)
@@ -227,10 +226,14 @@ def _takes(function: Function, count: int) -> bool:
     return most - len(a.defaults) <= count and (count <= most or a.vararg is not None) and not required_keywords
 
 
+def _needed(callback: Callback, version: int, method: bool) -> int:
+    """How many arguments it is called with; a method's `self` is the handle, or comes before them."""
+    return len(callback.parameters(version)) + (method and callback.version_2[:1] != ("h",))
+
+
 def _could_be(function: Function, callback: Callback, method: bool) -> bool:
     """Whether it has as many parameters as the callback, in one of the versions."""
-    return any(_takes(function, len(callback.parameters(version)) + (method and callback.version_2[:1] != ("h",)))
-               for version in VERSIONS)
+    return any(_takes(function, _needed(callback, version, method)) for version in VERSIONS)
 
 
 def _yields(function: Function) -> bool:
