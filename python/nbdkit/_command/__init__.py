@@ -23,8 +23,14 @@ class CommandError(Exception):
     """The command cannot do its work; the message is for who has called it."""
 
 
-def script(text: str) -> str:
-    """The argument SCRIPT. Raises CommandError for what cannot be read."""
+def add_disk(parser: argparse.ArgumentParser, words: str = "its parameters") -> None:
+    """The arguments SCRIPT and KEY=VALUE, as `script` and `words`; words: the help on the latter."""
+    parser.add_argument("script", type=_script, metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", default=[], help=words)
+
+
+def _script(text: str) -> str:
+    """Raises CommandError for what cannot be read."""
     try:
         with open(text, "rb"):
             return text

@@ -20,7 +20,7 @@ from typing import Any
 from .._check.facts import Facts, KiB, MiB, facts_of
 from .._check.plugin import PluginNotFound
 from .._check.server import Server, ServerError, serve_script
-from . import CommandError, script, seconds
+from . import CommandError, add_disk, seconds
 from .output import heading, print_table, progress_bar
 
 SIZES = (4 * KiB, 64 * KiB, MiB)
@@ -73,8 +73,7 @@ Measure a disk, and nbdkit's memory plugin in turn with it. THIS WRITES TO THE F
 1 MiB, 1 and 16 at a time on one connection, in three rounds whose medians are told. `× memory` is the disk's requests
 per second in proportion to the memory plugin's in the same round: that figure can be compared between machines, others
 cannot.""")
-    parser.add_argument("script", type=script, metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", default=[], help="its parameters")
+    add_disk(parser)
     parser.add_argument("--read-only", action="store_true", help="serve it with nbdkit's -r, and write nothing")
     parser.add_argument("--time", metavar="SECONDS", type=seconds, default=1.0,
                         help="how long each load lasts in a round (default: %(default)g)")

@@ -7,7 +7,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from . import CommandError, script, seconds
+from . import CommandError, add_disk, seconds
 from .output import fitted, heading, progress_bar
 
 
@@ -23,8 +23,7 @@ real nbdkit serves it on a private socket, and random requests are compared with
 zeros, trims, extents, cache; one by one, at the same time, through several connections where the disk offers that;
 after the client has connected again, and, if the disk outlives its server, after a stop and after a kill. Each fault
 is shown with the smallest sequence of requests that was found to show it, as lines of nbdsh.""")
-    parser.add_argument("script", type=script, metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", default=[], help="its parameters")
+    add_disk(parser)
     parser.add_argument("--read-only", action="store_true", help="serve it with nbdkit's -r, and write nothing")
     parser.add_argument("--export", metavar="NAME", default="", help="the export to check (default: the default one)")
     parser.add_argument("--seed", metavar="N", type=int, default=0,

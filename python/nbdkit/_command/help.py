@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .._check.plugin import PluginNotFound, find_plugin
 from .._check.server import ServerError, serve_script
-from . import CommandError, script
+from . import CommandError, add_disk
 from .output import heading
 
 _PACKAGES = str(Path(__file__).resolve().parents[2])
@@ -35,9 +35,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(program, description="""
         Tell about a disk: its usage, docstring and parameters, the callbacks that it has, and its exports. The script
         is run for that; and it is served for a moment if it lists exports, with the parameters that are given here.""")
-    parser.add_argument("script", type=script, metavar="SCRIPT", help="the disk: a script for nbdkit's Python plugin")
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", default=[],
-                        help="its parameters, if its exports need them")
+    add_disk(parser, "its parameters, if its exports need them")
     given = parser.parse_intermixed_args(arguments)
     width = min(shutil.get_terminal_size().columns, 100)
     here = {"PYTHONPATH": os.pathsep.join([_PACKAGES, *filter(None, [os.environ.get("PYTHONPATH")])])}
