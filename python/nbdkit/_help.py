@@ -31,10 +31,11 @@ def page(script: ModuleType, name: str = "", width: int = 80) -> str:
 
 def _entry(parameter: "_parameters.Parameter[object]", width: int) -> str:
     text = " ".join(filter(None, [parameter.help, f"({parameter.remark()})" if parameter.remark() else ""]))
-    indent = " " * (28 if width >= 60 else 8)
-    first = f"    {parameter.usage():24}" if width >= 60 else f"    {parameter.usage()}     "
+    beside = width >= 60  # else it is below
+    indent = " " * (28 if beside else 8)
+    first = f"    {parameter.usage():24}"
     lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
-    if len(first) > len(indent) or not lines:
+    if not beside or len(first) > len(indent) or not lines:
         return "\n".join([first.rstrip(), *lines])
     return "\n".join([first + lines[0].lstrip(), *lines[1:]])
 
