@@ -284,7 +284,6 @@ def _live(started: SimpleQueue[_Started]) -> None:
         raise
     finally:
         _end_if_forked("asyncio")
-        _over = True
         for run in list(_runs):
             run.error = RuntimeError(_GONE)
             run._end()
