@@ -23,6 +23,8 @@ int refuse(const char* name) {
   return -1;
 }
 
+int answer(const char* name) { return refuses() ? refuse(name) : 0; }
+
 // A request's: 0, or -1 and *err, which is never 0.
 int answer(const char* name, int* err) {
   if (!refuses()) return 0;
@@ -165,6 +167,32 @@ void Below::check(const char* name, std::uint32_t count, std::uint64_t offset, s
 
 void Below::check_has(const char* name, Ability ability, int least) const {
   require(abilities_[ability] >= least, std::string{name} + ": something that is not there, or not asked about");
+}
+
+int take_parameter(nbdkit_backend*, const char* key, const char* value) {
+  static_cast<void>(std::string{key} + value);
+  return answer("config");
+}
+
+int agree(nbdkit_backend*) { return 0; }
+
+int let_in(nbdkit_backend*, int) { return answer("preconnect"); }
+
+int tell_exports(nbdkit_backend*, int, nbdkit_exports* exports) {
+  for (int i = byte() % 4; i > 0; --i) nbdkit_add_export(exports, text(31).c_str(), byte() % 2 == 0 ? nullptr : "text");
+  return answer("list_exports");
+}
+
+const char* tell_default(nbdkit_backend*, int) {
+  return answer("default_export") == -1 ? nullptr : nbdkit_strdup_intern(text(31).c_str());
+}
+
+int open_below(nbdkit_context* context, int readonly, const char* name) {
+  require(context->next == nullptr, "what is below is opened twice");
+  static_cast<void>(std::string{name});
+  if (answer("open") == -1) return -1;
+  context->next = new Below{readonly != 0};
+  return 0;
 }
 
 }  // namespace nbdkit_python::fuzz

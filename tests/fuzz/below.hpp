@@ -63,4 +63,12 @@ class Below : public nbdkit_next_ops {
   std::array<int, abilities> abilities_;
 };
 
+// What the filter's callbacks of before a connection may be passed on to.
+int take_parameter(nbdkit_backend* backend, const char* key, const char* value);
+int agree(nbdkit_backend* backend);
+int let_in(nbdkit_backend* backend, int readonly);
+int tell_exports(nbdkit_backend* backend, int readonly, nbdkit_exports* exports);
+const char* tell_default(nbdkit_backend* backend, int readonly);
+int open_below(nbdkit_context* context, int readonly, const char* name);
+
 }  // namespace nbdkit_python::fuzz

@@ -184,36 +184,6 @@ class Connection {
   int write_ = 0, flush_ = 0, trim_ = 0, zero_ = 0, fast_ = 0, extents_ = 0, fua_ = 0, cache_ = 0;
 };
 
-// What the filter may pass its own callbacks on to.
-
-int answer() { return byte() % 8 == 1 ? (nbdkit_error("refused below"), -1) : 0; }
-
-int take_parameter(nbdkit_backend*, const char* key, const char* value) {
-  static_cast<void>(std::string{key} + value);
-  return answer();
-}
-
-int agree(nbdkit_backend*) { return 0; }
-
-int let_in(nbdkit_backend*, int) { return answer(); }
-
-int tell_exports(nbdkit_backend*, int, nbdkit_exports* exports) {
-  for (int i = byte() % 4; i > 0; --i) nbdkit_add_export(exports, text(31).c_str(), byte() % 2 == 0 ? nullptr : "text");
-  return answer();
-}
-
-const char* tell_default(nbdkit_backend*, int) {
-  return answer() == -1 ? nullptr : nbdkit_strdup_intern(text(31).c_str());
-}
-
-int open_below(nbdkit_context* context, int readonly, const char* name) {
-  require(context->next == nullptr, "what is below is opened twice");
-  static_cast<void>(std::string{name});
-  if (answer() == -1) return -1;
-  context->next = new Below{readonly != 0};
-  return 0;
-}
-
 void connect(const nbdkit_filter& f, Memory& memory) {
   const int readonly = byte() % 2;
   const int is_tls = byte() % 2;
